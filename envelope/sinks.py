@@ -1,0 +1,257 @@
+"""Where bytes are written: nothing is visible before ``commit``, nothing stays after ``abort``.
+
+Arguments of the verbs become a sink in one function, :func:`open_sink`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from envelope.errors import AlreadyExists, ConfigurationError
+from envelope.sources import Location, is_url
+
+__all__ = ["TEMPORARY_SUFFIX", "Sink", "open_sink", "sync_folder"]
+
+TEMPORARY_SUFFIX = ".env1tmp"
+_SMALL_OBJECT = 8 * 2**20  # one request instead of an upload session; see FsspecSink
+
+
+class Sink(Protocol):
+    """A place to write to. ``parallel`` allows ``write_at`` on several threads, in any order."""
+
+    name: str
+    parallel: bool
+
+    def write_at(self, offset: int, data: memoryview) -> None:
+        """Write all of ``data``; offsets follow one another unless ``parallel``."""
+        ...
+
+    def commit(self) -> None:
+        """Publish. On an error nothing is published, and abort still has to be called."""
+        ...
+
+    def abort(self) -> None:
+        """Leave nothing behind. May be called at any time, and again."""
+        ...
+
+
+def open_sink(
+    location: Location,
+    *,
+    overwrite: bool = True,
+    durable: bool = True,
+    mode: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Sink:
+    """Make a sink of whatever a verb was given.
+
+    Args:
+        location: A path, a URL, or a binary file object that stays open.
+        overwrite: Whether an existing target may be replaced.
+        durable: Whether a local file is synced to its disk before it is published.
+        mode: Permission bits for a new local file; an existing target keeps its own.
+        storage_options: Passed to fsspec for a URL.
+
+    Raises:
+        AlreadyExists: The target is there and ``overwrite`` is false.
+    """
+    if isinstance(location, (bytes, bytearray, memoryview)):
+        raise TypeError("bytes are not a place to write to: give a path, a URL or a file")
+    if isinstance(location, str) and is_url(location):
+        import fsspec
+
+        fs, path = fsspec.url_to_fs(location, **(storage_options or {}))
+        if fs.protocol != ("file", "local"):
+            return FsspecSink(fs, path, location, overwrite=overwrite)
+        location = path
+    elif storage_options:
+        raise ConfigurationError("storage_options go with a URL, and this is not one")
+    if isinstance(location, (str, os.PathLike)):
+        path = os.fspath(location)
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            status = None
+        if status is not None and stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(21, "Is a directory", path)
+        if status is not None and not stat.S_ISREG(status.st_mode):
+            return FileSink(open(path, "wb", buffering=0), path, owned=True)
+        return LocalSink(path, overwrite=overwrite, durable=durable, mode=mode)
+    if isinstance(location, io.TextIOBase) or not hasattr(location, "write"):
+        raise TypeError(f"expected a path, a URL or a binary file, not {type(location).__name__}")
+    name = getattr(location, "name", None)
+    return FileSink(location, name if isinstance(name, str) else f"<{type(location).__name__}>")
+
+
+class LocalSink:
+    """A local file: written under a temporary name in the same folder, synced, renamed.
+
+    The order is write, fsync of the file, rename, fsync of the folder: after a
+    crash at any instant the old or the new file is there, whole.
+    """
+
+    parallel = True
+
+    def __init__(self, path: str, *, overwrite: bool, durable: bool, mode: int | None) -> None:
+        self.name = path
+        self._target = os.path.realpath(path)  # a symbolic link is written through
+        self._overwrite = overwrite
+        self._durable = durable
+        if not overwrite and os.path.lexists(self._target):
+            raise AlreadyExists("the target exists", path=path)
+        folder, base = os.path.split(self._target)
+        # Room for the affixes in the 255 bytes that most file systems give a name.
+        short = os.fsencode(base)[:200].decode(errors="ignore")
+        self.temporary = os.path.join(folder, f".{short}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        # Created with 0666 to learn what the umask makes of it, and closed to others at once,
+        # while it is still empty.
+        self._fd = os.open(self.temporary, flags, 0o666)
+        by_umask = stat.S_IMODE(os.fstat(self._fd).st_mode)
+        os.fchmod(self._fd, 0o600)
+        self._mode = by_umask if mode is None else mode & _with_execution(by_umask)
+
+    def write_at(self, offset: int, data: memoryview) -> None:
+        done = 0
+        while done < len(data):
+            done += os.pwrite(self._fd, data[done:], offset + done)
+
+    def commit(self) -> None:
+        self._take_on_identity()
+        if self._durable:
+            os.fsync(self._fd)
+        if self._overwrite:
+            os.replace(self.temporary, self._target)
+        else:
+            self._link_exclusively()
+        fd, self._fd = self._fd, -1
+        os.close(fd)
+        if self._durable:
+            sync_folder(os.path.dirname(self._target))
+
+    def abort(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+            try:
+                os.unlink(self.temporary)
+            except FileNotFoundError:
+                pass
+
+    def _take_on_identity(self) -> None:
+        """Mode and owner of the file that is replaced, as writing into it would have left them."""
+        try:
+            old = os.stat(self._target)
+        except FileNotFoundError:
+            os.fchmod(self._fd, self._mode)
+            return
+        new = os.fstat(self._fd)
+        if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
+            try:
+                os.fchown(self._fd, old.st_uid, old.st_gid)
+            except PermissionError:
+                pass  # only root can give files away; the mode below still holds
+        os.fchmod(self._fd, stat.S_IMODE(old.st_mode))
+
+    def _link_exclusively(self) -> None:
+        """Publish only if the name is still free: a rename would replace it, a link does not."""
+        try:
+            os.link(self.temporary, self._target)
+        except FileExistsError:
+            raise AlreadyExists("the target was made meanwhile", path=self.name) from None
+        except OSError:  # a file system without hard links: the best that is left
+            if os.path.lexists(self._target):
+                raise AlreadyExists("the target was made meanwhile", path=self.name) from None
+            os.replace(self.temporary, self._target)
+            return
+        os.unlink(self.temporary)
+
+
+class FileSink:
+    """A binary file object, a FIFO or a device: written from front to end, not taken back."""
+
+    parallel = False
+
+    def __init__(self, file: Any, name: str, *, owned: bool = False) -> None:
+        self._file = file
+        self._owned = owned
+        self.name = name
+
+    def write_at(self, offset: int, data: memoryview) -> None:  # noqa: ARG002 - they follow in order
+        while len(data):
+            count = self._file.write(data)
+            data = data[count if count is not None else len(data) :]
+
+    def commit(self) -> None:
+        flush = getattr(self._file, "flush", None)
+        if flush is not None:
+            flush()
+        self.abort()
+
+    def abort(self) -> None:
+        if self._owned:
+            self._file.close()
+
+
+class FsspecSink:
+    """An object behind a URL.
+
+    Up to 8 MiB wait in memory and go up in one request, which either happens
+    or does not. Longer ones are an upload that the store publishes only when it
+    is committed.
+    """
+
+    parallel = False
+
+    def __init__(self, fs: Any, path: str, name: str, *, overwrite: bool) -> None:
+        if not overwrite and fs.exists(path):
+            raise AlreadyExists("the target exists", path=name)
+        self._fs = fs
+        self._path = path
+        self.name = name
+        self._held: bytearray | None = bytearray()
+        self._file: Any = None
+
+    def write_at(self, offset: int, data: memoryview) -> None:  # noqa: ARG002 - they follow in order
+        if self._held is not None:
+            self._held += data
+            if len(self._held) <= _SMALL_OBJECT:
+                return
+            self._file = self._fs.open(self._path, "wb", autocommit=False)
+            data, self._held = memoryview(bytes(self._held)), None
+        self._file.write(data)
+
+    def commit(self) -> None:
+        if self._held is not None:
+            self._fs.pipe_file(self._path, bytes(self._held))
+            self._held = bytearray()
+        else:
+            self._file.close()
+            self._file.commit()
+
+    def abort(self) -> None:
+        file, self._file, self._held = self._file, None, bytearray()
+        if file is not None:
+            file.discard()
+            file.closed = True  # else its __del__ would upload what is left
+
+
+def _with_execution(by_umask: int) -> int:
+    """What the umask leaves of 0777, judged by what it left of 0666."""
+    return by_umask | (by_umask & 0o444) >> 2 | 0o700
+
+
+def sync_folder(folder: str) -> None:
+    """Make a rename in ``folder`` outlast a crash of the machine."""
+    fd = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError:
+        pass  # some network file systems cannot sync a folder; the file itself is synced
+    finally:
+        os.close(fd)
