@@ -21,7 +21,9 @@ JsonObject = dict[str, Any]
 
 MAX_DEPTH = 8
 _LARGEST_INTEGER = 2**53 - 1  # what a double holds exactly, so all languages agree
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# The closing quote is optional: an unterminated string must match to the end at once, or each of
+# 32,000 escaped quotes starts a scan of its own (8 seconds for one forged header, measured).
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
 _B64U = re.compile(r"[A-Za-z0-9_-]*\Z")
 
