@@ -75,7 +75,7 @@ def floe_of_file(dek: bytes, bound: bytes, length: int, iv: bytes) -> Floe:
 
 def parse(file: bytes) -> tuple[int, bytes, dict[str, Any], dict[str, Any]]:
     """Steps 1 to 5: the header's size, the bytes of `bound`, and both of its JSON objects."""
-    require(file[:8] == MAGIC, "NotEncrypted", 1, "magic")
+    require(file and MAGIC.startswith(file[:8]), "NotEncrypted", 1, "magic")
     require(len(file) >= FIXED.size, "Truncated", 3, "ends in the fixed part")
     _, version, suite, flags, h, b, k = FIXED.unpack_from(file)
     require((version, suite, flags) == (1, 1, 0), "UnsupportedFormat", 2, "version, suite, flags")
@@ -86,9 +86,8 @@ def parse(file: bytes) -> tuple[int, bytes, dict[str, Any], dict[str, Any]]:
     bound, keys = (strict_json(text, name) for name, text in raw.items())
     check_bound(bound)
     check_keys(keys)
-    known = critical_names(bound) <= {"context", "created", "writer"}
-    known = critical_names(keys) <= {"kek", "dek"} and known
-    require(known, "UnsupportedFormat", 5, "crit names what this reader does not know")
+    critical = critical_names(bound) | critical_names(keys)  # this version knows no extension
+    require(not critical, "UnsupportedFormat", 5, "crit names what this reader does not know")
     require(keys["dek"]["alg"] == "A256KW", "UnsupportedFormat", 5, "dek.alg")
     return h, raw["bound"], bound, keys
 
@@ -176,7 +175,8 @@ def check_keys(keys: dict[str, Any]) -> None:
     require("keyset" in kek or 1 <= len(recipients) <= 16, "Malformed", 4, "1 to 16 recipients")
     for wrapped in [*recipients, dek]:
         require(isinstance(wrapped, dict), "Malformed", 4, "a recipient is no object")
-        b64u(wrapped.get("encrypted_key"), ENCRYPTED_KEY_BYTES.get(text(wrapped.get("alg"))))
+        size = ENCRYPTED_KEY_BYTES.get(text(wrapped.get("alg")))
+        require(len(b64u(wrapped.get("encrypted_key"), size)) <= 1024, "Malformed", 4, "too long")
     kids = {parse_kid(text(recipient.get("kid"), 512)) for recipient in recipients}
     require(len(kids) == len(recipients), "Malformed", 4, "a kid stands twice")
 
