@@ -43,9 +43,10 @@ def project(tmp_path: Path) -> Path:
     (probe / "__init__.py").write_text("import envelope\n")
     (probe / "py.typed").touch()
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    before = 'packages = ["envelope"'
-    assert text.count(f"\n{before}") == 1
-    text = text.replace(f"\n{before}", f'\n{before}, "integrations/envelope_probe"')
+    head, table, rest = text.partition("[tool.hatch.build.targets.wheel]\n")
+    assert 'packages = ["envelope"' in rest
+    added = 'packages = ["integrations/envelope_probe", "envelope"'
+    text = head + table + rest.replace('packages = ["envelope"', added, 1)
     (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
     return tmp_path
 
