@@ -1,0 +1,193 @@
+"""The driver of `local:NAME`: settings, and the keys of the embedded keystore at work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from envelope import keyurl
+from envelope.errors import (
+    ConfigurationError,
+    KeyDisabled,
+    KeyExpired,
+    KeyMismatch,
+    KeyNotFound,
+    KeyNotYetValid,
+    KeyOperationForbidden,
+)
+from envelope.keys import WrappedKey
+from envelope.keystore import material, passphrase
+from envelope.keystore.admin import Admin
+from envelope.keystore.contents import Contents
+from envelope.keystore.records import Version, now
+from envelope.secret import Secret
+
+__all__ = ["LOCAL", "LocalKey", "LocalKeys"]
+
+_OPTIONS = ("keystore", "passphrase_file", "passphrase_command", "protect", "argon2")
+
+
+class LocalKey:
+    """One version of a key in the keystore.
+
+    It holds no key bytes: each use looks the version up again, which costs one
+    ``stat`` while the file is unchanged, so that what another process disables
+    is refused at once.
+    """
+
+    def __init__(self, contents: Contents, version: Version) -> None:
+        self._contents = contents
+        self._name = version.name
+        self._version = version.version
+        self.kid = version.kid
+        self.alg = version.alg
+
+    def __repr__(self) -> str:
+        return f"LocalKey({self.kid!r})"
+
+    def wrap(self, key: Secret, *, aad: bytes) -> WrappedKey:  # noqa: ARG002 - neither algorithm has AAD
+        """See :class:`envelope.keys.MasterKey`.
+
+        Raises:
+            KeyDisabled, KeyExpired, KeyNotYetValid, KeyNotFound, KeyOperationForbidden: As it says.
+        """
+        version = self._usable("wrapKey", "wrap")
+        moment = now()
+        if version.not_before and moment < version.not_before:
+            raise KeyNotYetValid(
+                f"{self.kid} starts at {version.not_before}", kid=self.kid, operation="wrap"
+            )
+        if version.expires and moment >= version.expires:
+            raise KeyExpired(
+                f"{self.kid} ended at {version.expires}", kid=self.kid, operation="wrap"
+            )
+        return WrappedKey(self.kid, self.alg, material.wrap(version, key))
+
+    def unwrap(self, wrapped: WrappedKey, *, aad: bytes) -> Secret:  # noqa: ARG002 - as in wrap
+        """See :class:`envelope.keys.MasterKey`.
+
+        Raises:
+            KeyMismatch: It does not unwrap, or says that it was wrapped otherwise.
+            KeyDisabled, KeyNotFound, KeyOperationForbidden: As it says.
+        """
+        version = self._usable("unwrapKey", "unwrap")
+        if wrapped.alg != self.alg or wrapped.params:
+            raise KeyMismatch(
+                f"{self.kid} unwraps {self.alg} alone", kid=self.kid, operation="unwrap"
+            )
+        return material.unwrap(version, wrapped.encrypted_key)
+
+    def _usable(self, key_op: str, operation: str) -> Version:
+        version = _exact(self._contents, self._name, self._version, operation)
+        if version.state != "enabled":
+            raise KeyDisabled(f"{self.kid} is {version.state}", kid=self.kid, operation=operation)
+        if key_op not in version.key_ops:
+            raise KeyOperationForbidden(
+                f"{self.kid} may not {operation}", kid=self.kid, operation=operation
+            )
+        return version
+
+
+class LocalKeys(Admin):
+    """The keystore's resolver, which manages its keys as well (:class:`envelope.keys.KeyAdmin`)."""
+
+    metered = False
+
+    def __repr__(self) -> str:
+        return f"LocalKeys({self.contents.folder.path!r})"
+
+    def resolve(self, kid: str) -> LocalKey:
+        """The exact version, whatever its state, or the newest enabled one. Never makes a key.
+
+        Raises:
+            KeyNotFound: There is no such key or version in this keystore.
+            KeyDisabled: No version of it is enabled.
+        """
+        name = keyurl.parse(kid)
+        if name.scheme != "local":
+            raise ConfigurationError(f"{kid} is not a key of the embedded keystore")
+        if name.version is not None:
+            return LocalKey(
+                self.contents, _exact(self.contents, name.name, name.version, "resolve")
+            )
+        key = self.contents.require(name.name)
+        newest = key.newest(now())
+        if newest is None:
+            raise KeyDisabled(
+                f"no version of {name} is enabled", kid=str(name), operation="resolve"
+            )
+        return LocalKey(self.contents, newest)
+
+
+class LocalDriver:
+    """The entry point of the scheme ``local``."""
+
+    def settings(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The keystore's folder, and where its passphrase comes from; no secrets.
+
+        Args:
+            options: ``keystore`` (a folder), ``passphrase_file``, ``passphrase_command`` (text
+                or a list of words), ``protect`` (what is demanded), ``argon2`` (for new slots).
+        """
+        for option in options:
+            if option not in _OPTIONS:
+                raise ConfigurationError(
+                    f"unknown option {option!r} of local:",
+                    next_step=f"Known: {', '.join(_OPTIONS)}.",
+                )
+        settings = {name: value for name, value in options.items() if value is not None}
+        if settings.get("protect") not in (None, "passphrase", "permissions"):
+            raise ConfigurationError("local: protect is passphrase or permissions")
+        if "argon2" in settings:
+            passphrase.Argon2.from_options(settings["argon2"])
+            settings["argon2"] = dict(settings["argon2"])
+        chosen = (
+            settings.get("keystore") or os.environ.get("ENVELOPE_KEYSTORE") or _default_folder()
+        )
+        settings["keystore"] = _absolute(chosen, "keystore")
+        file = settings.get("passphrase_file") or os.environ.get("ENVELOPE_PASSPHRASE_FILE")
+        if file:
+            settings["passphrase_file"] = _absolute(file, "passphrase_file")
+        return settings
+
+    def resolver(self, settings: Mapping[str, Any]) -> LocalKeys:
+        """A resolver by settings that :meth:`settings` returned. Opens nothing yet."""
+        return LocalKeys(Contents(settings))
+
+
+LOCAL = LocalDriver()
+
+
+def _exact(contents: Contents, name: str, version: str, operation: str) -> Version:
+    kid = f"local:{name}/{version}"
+    key = contents.key(name)
+    found = key.find(version) if key else None
+    if found is None:
+        raise KeyNotFound(
+            f"this file's key {kid} is in another keystore, not in the one at "
+            f"{contents.folder.path}",
+            kid=kid,
+            operation=operation,
+            next_step="Set ENVELOPE_KEYSTORE to the keystore that has it, or restore its backup.",
+        )
+    if found.state == "destroyed":
+        raise KeyNotFound(
+            f"{kid} was destroyed",
+            kid=kid,
+            operation=operation,
+            next_step="Restore a backup that has it into another folder (ENVELOPE_KEYSTORE).",
+        )
+    return found
+
+
+def _absolute(path: object, option: str) -> str:
+    if not isinstance(path, (str, os.PathLike)):
+        raise ConfigurationError(f"local: {option} is a path")
+    return os.path.abspath(os.path.expanduser(os.fsdecode(path)))
+
+
+def _default_folder() -> str:
+    import platformdirs  # here: most processes name their keystore, or use another vault
+
+    return os.path.join(platformdirs.user_data_dir("envelope", appauthor=False), "keystore")
