@@ -1,0 +1,31 @@
+"""What holds for every test: no machine's own keys and configuration, and no deadlines."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+
+from hypothesis import settings
+
+# The developer's key ring, keystore and configuration must neither help nor suffer. It happens at
+# import, so that programs which tests start inherit it.
+for _name in list(os.environ):
+    if _name.startswith(("ENVELOPE_KEY", "ENVELOPE_CONFIG", "ENVELOPE_PASSPHRASE", "XDG_")):
+        del os.environ[_name]
+_home = tempfile.mkdtemp(prefix="envelope-tests-")
+_pid = os.getpid()
+
+
+@atexit.register
+def _remove_home() -> None:
+    if os.getpid() == _pid:  # not in a forked child
+        shutil.rmtree(_home, ignore_errors=True)
+
+
+os.environ["HOME"] = _home
+
+# How long an example takes depends on who else is using the machine.
+settings.register_profile("envelope", deadline=None, print_blob=True)
+settings.load_profile("envelope")
