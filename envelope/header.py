@@ -46,6 +46,7 @@ __all__ = [
     "keys_json",
     "parse",
     "size_of",
+    "used_size",
     "verify_mac",
 ]
 
@@ -187,6 +188,11 @@ def check_size(keys: bytes, bound_reserve: int, size: int) -> None:
             f"these recipients need a header of {needed} bytes, and header_size is {size}",
             next_step="Use fewer recipients, or a larger limits.header_size.",
         )
+
+
+def used_size(header: Header) -> int:
+    """The bytes of a header without its padding: its own size where it is compact."""
+    return _OVERHEAD + sum(_PRELUDE.unpack_from(header.raw)[-2:])
 
 
 # --- Reading ------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def _begin(
     segment_length: int,
     header_size: int | None,
 ) -> Outgoing:
-    ring.check_context(context)
+    contexts.check(context, None, ring.required_context)
     grant = ring.grant()
     envelope_header = header.build(bound, grant.keys, grant.dek, header_size)
     sealer = floe.Sealer(hierarchy.floe_key(grant.dek), hierarchy.floe_aad(bound), segment_length)
@@ -100,13 +100,17 @@ def read_header(source: Source) -> tuple[Header, bytes]:
     return header.parse(start, source.size), start
 
 
-def accept(source: Source, ring: KeyRing, context: Mapping[str, str]) -> Incoming:
+def accept(
+    source: Source, ring: KeyRing, context: Mapping[str, str], *, prove_end: bool = True
+) -> Incoming:
     """Reader steps 1 to 11.
 
     Args:
         source: The file.
         ring: Decides which keys may be called.
         context: Pairs that must be in the file's context and equal.
+        prove_end: Whether the last segment is opened now (step 11); only who opens all of
+            them anyway, in order, may leave it out.
 
     Raises:
         NotEncrypted, UnsupportedFormat, Malformed, Truncated, ContextMismatch, UntrustedKey,
@@ -120,19 +124,13 @@ def accept(source: Source, ring: KeyRing, context: Mapping[str, str]) -> Incomin
         if source.size is None:
             return Incoming(parsed, opener, layout, access, None, None, None, None)
         segments, last_length = layout.split(source.size)
-        stored = _read(source, layout.stored_offset(segments - 1), last_length, exact=True)
-        tail = memoryview(bytearray(last_length))
-        count = opener.open_into(segments - 1, True, stored, tail)
-        return Incoming(
-            parsed,
-            opener,
-            layout,
-            access,
-            segments,
-            last_length,
-            layout.plain_size(source.size),
-            tail[:count],
-        )
+        size = layout.plain_size(source.size)
+        tail = None
+        if prove_end:
+            stored = _read(source, layout.stored_offset(segments - 1), last_length, exact=True)
+            tail = memoryview(bytearray(last_length))
+            tail = tail[: opener.open_into(segments - 1, True, stored, tail)]
+        return Incoming(parsed, opener, layout, access, segments, last_length, size, tail)
     except EnvelopeError as error:
         raise explained(error, source) from None
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from typing import Any
+from typing import Any, Self
 
 from envelope import runtime
 from envelope.errors import EnvelopeError, FileChanged, LimitExceeded
@@ -26,7 +26,7 @@ from envelope.offsets import SEGMENT_OVERHEAD
 from envelope.sinks import Sink
 from envelope.sources import Source
 
-__all__ = ["BATCH_BYTES", "DEFAULT_THREADS", "Opening", "Sealing", "open_run", "seal_run"]
+__all__ = ["BATCH_BYTES", "DEFAULT_THREADS", "Batch", "Opening", "Sealing", "open_run", "seal_run"]
 
 BATCH_BYTES = 2**20
 DEFAULT_THREADS = 4  # even on two cores: while one waits for the lock or the disk, another works
@@ -66,14 +66,21 @@ def open_run(opener: Opener, first: int, last: bool, stored: memoryview, out: me
     return opened
 
 
-class _Batch:
+class Batch:
     """Private room for a few segments, stored and plain. Reused for the whole message."""
 
-    __slots__ = ("plain", "stored")
+    __slots__ = ("offset", "plain", "plain_length", "stored", "stored_length")
 
     def __init__(self, segments: int, segment_length: int) -> None:
         self.stored = memoryview(bytearray(segments * segment_length))
         self.plain = memoryview(bytearray(segments * (segment_length - SEGMENT_OVERHEAD)))
+        self.offset = 0
+        self.stored_length = 0
+        self.plain_length = 0
+
+    @property
+    def plaintext(self) -> memoryview:
+        return self.plain[: self.plain_length]
 
 
 class _Line:
@@ -120,8 +127,8 @@ class _Line:
 class Sealing:
     """Turns plaintext into a sealed file in a sink.
 
-    Feed it with :meth:`write`, or let it take a whole source with
-    :meth:`transfer`; then :meth:`finish`. After an error call :meth:`settle`.
+    Feed it with :meth:`write` and then :meth:`finish`, or let it take a whole
+    source with :meth:`transfer`. Its ``with`` ends when no thread works any more.
 
     Args:
         outgoing: The message; its header is written first.
@@ -134,6 +141,7 @@ class Sealing:
         self, outgoing: Outgoing, sink: Sink, threads: int, size: int | None = None
     ) -> None:
         self._outgoing = outgoing
+        self._on_batch: Callable[[int], None] | None = None
         self._layout = outgoing.layout
         self._sink = sink
         per_batch = max(1, BATCH_BYTES // self._layout.segment_length)
@@ -143,12 +151,17 @@ class Sealing:
         self._batch_capacity = per_batch * self._layout.capacity
         self._threads = threads
         self._line: _Line | None = None
-        self._free: list[_Batch] = []
-        self._open: _Batch | None = None  # the batch that write() is filling
+        self._free: list[Batch] = []
+        self._open: Batch | None = None  # the batch that write() is filling
         self._filled = 0
         self._next = 0  # the segment that comes next
         self.plain_size = 0
         sink.write_at(0, memoryview(outgoing.prefix))
+
+    @property
+    def written(self) -> int:
+        """Plaintext bytes taken so far."""
+        return self.plain_size + self._filled
 
     @property
     def stored_size(self) -> int:
@@ -161,8 +174,9 @@ class Sealing:
                 self._open = self._batch()
             elif self._filled == self._batch_capacity:
                 # Full, and there is more: so it is not the last one.
-                self._dispatch(self._open, self._filled, last=False)
-                self._open, self._filled = self._batch(), 0
+                full, self._open, self._filled = self._open, None, 0
+                self._dispatch(full, self._batch_capacity, last=False)
+                self._open = self._batch()
             room = self._batch_capacity - self._filled
             piece = data[:room]
             self._open.plain[self._filled : self._filled + len(piece)] = piece
@@ -184,19 +198,19 @@ class Sealing:
             batch = self._batch()
             length = source.read_into(offset, batch.plain[: self._batch_capacity])
             offset += length
-            ended = source.ended or (source.size is not None and offset >= source.size)
-            if ended or length < self._batch_capacity:
-                self._dispatch(batch, length, last=True)
+            if source.size is not None and offset < source.size and length < self._batch_capacity:
+                raise FileChanged("the file became shorter while it was read", path=source.name)
+            last = source.ended or offset == source.size
+            self._dispatch(batch, length, last)
+            if last:
                 self._drain()
                 return
-            self._dispatch(batch, length, last=False)
-
-    _on_batch: Callable[[int], None] | None = None
 
     def finish(self) -> None:
         """Seal the last segment and see all of them written."""
-        self._dispatch(self._open or self._batch(), self._filled, last=True)
-        self._open = None
+        batch, filled = self._open or self._batch(), self._filled
+        self._open, self._filled = None, 0
+        self._dispatch(batch, filled, last=True)
         self._drain()
 
     def settle(self) -> None:
@@ -204,15 +218,21 @@ class Sealing:
         if self._line is not None:
             self._line.settle()
 
-    def _batch(self) -> _Batch:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.settle()
+
+    def _batch(self) -> Batch:
         if self._line is not None and len(self._line) >= self._line.depth:
-            self._collect()
+            self._collect(self._line)
         if self._free:
             return self._free.pop()
-        return _Batch(self._per_batch, self._layout.segment_length)
+        return Batch(self._per_batch, self._layout.segment_length)
 
     def _dispatch(
-        self, batch: _Batch, length: int, last: bool, source: Source | None = None, at: int = 0
+        self, batch: Batch, length: int, last: bool, source: Source | None = None, at: int = 0
     ) -> None:
         first = self._next
         self._next += self._per_batch
@@ -225,30 +245,30 @@ class Sealing:
         self._line.put(self._seal, batch, first, length, last, source, at)
 
     def _seal(
-        self, batch: _Batch, first: int, length: int, last: bool, source: Source | None, at: int
-    ) -> tuple[_Batch, int, int, int]:
+        self, batch: Batch, first: int, length: int, last: bool, source: Source | None, at: int
+    ) -> Batch:
         """What a worker does with a batch."""
         plain = batch.plain[:length]
         if source is not None and source.read_into(at, plain) < length:
             raise FileChanged("the file became shorter while it was read", path=source.name)
-        written = seal_run(self._outgoing.sealer, first, last, plain, batch.stored)
-        offset = self._layout.stored_offset(first)
+        batch.plain_length = length
+        batch.offset = self._layout.stored_offset(first)
+        batch.stored_length = seal_run(self._outgoing.sealer, first, last, plain, batch.stored)
         if self._sink.parallel:
-            self._sink.write_at(offset, batch.stored[:written])
-        return batch, offset, written, length
+            self._sink.write_at(batch.offset, batch.stored[: batch.stored_length])
+        return batch
 
-    def _collect(self) -> None:
-        assert self._line is not None
-        batch, offset, written, length = self._line.take()
+    def _collect(self, line: _Line) -> None:
+        batch: Batch = line.take()
         if not self._sink.parallel:
-            self._sink.write_at(offset, batch.stored[:written])
+            self._sink.write_at(batch.offset, batch.stored[: batch.stored_length])
         self._free.append(batch)
         if self._on_batch is not None:
-            self._on_batch(length)
+            self._on_batch(batch.plain_length)
 
     def _drain(self) -> None:
         while self._line is not None and len(self._line):
-            self._collect()
+            self._collect(self._line)
 
 
 class Opening:
@@ -280,7 +300,8 @@ class Opening:
                 threads = 1
         self._threads = threads
         self._line = _Line(threads)
-        self._free: list[_Batch] = []
+        self._free: list[Batch] = []
+        self._heads: deque[range] = deque()  # the segments of each batch under way
         self._ended = False  # on a pipe: the last segment is under way
         self.next = 0
         """The segment that :meth:`schedule` will start with."""
@@ -290,7 +311,7 @@ class Opening:
     def jump(self, segment: int) -> None:
         """Forget what is under way and go on at ``segment``."""
         self._line.settle()
-        self._free.clear()
+        self._heads.clear()
         self.next = segment
 
     def schedule(self, until: int | None = None) -> None:
@@ -301,6 +322,7 @@ class Opening:
                 return
             count = self._per_batch if end is None else min(self._per_batch, end - self.next)
             first, self.next = self.next, self.next + count
+            self._heads.append(range(first, first + count))
             batch = self._free.pop() if self._free else self._new_batch()
             if self._source.parallel:
                 self._line.put(self._open, batch, first, count, None)
@@ -308,40 +330,67 @@ class Opening:
                 # On this thread: a file object has one position, and may belong to the caller.
                 self._line.put(self._open, batch, first, count, self._fetch(batch, first, count))
 
-    def take(self) -> tuple[int, memoryview, _Batch]:
-        """The next run's plaintext offset and plaintext, in its batch, to be given back."""
+    def take(self) -> Batch:
+        """The next run, opened. Give the batch back when its plaintext was copied."""
         try:
-            result: tuple[int, memoryview, _Batch] = self._line.take()
+            batch: Batch = self._line.take()
         except EnvelopeError as error:
             raise explained(error, self._source) from None
-        return result
+        self._heads.popleft()
+        self.opened += batch.stored_length
+        return batch
 
-    def give_back(self, batch: _Batch) -> None:
+    def run(self, first: int, count: int) -> Batch:
+        """Open one run of a batch at most, here and now: a random read needs no thread."""
+        batch = self._free.pop() if self._free else self._new_batch()
+        try:
+            self._open(batch, first, count, None)
+        except EnvelopeError as error:
+            raise explained(error, self._source) from None
+        self.opened += batch.stored_length
+        return batch
+
+    def give_back(self, batch: Batch) -> None:
         """The plaintext was copied; its room may be used again."""
         self._free.append(batch)
+
+    @property
+    def per_batch(self) -> int:
+        """Segments in a batch."""
+        return self._per_batch
 
     @property
     def pending(self) -> bool:
         return len(self._line) > 0
 
-    def all(self) -> Iterator[tuple[int, memoryview]]:
-        """The whole message in order. Each plaintext is valid until the next is asked for."""
+    def comes_next(self, segment: int) -> bool:
+        """Whether the oldest batch under way has ``segment``."""
+        return bool(self._heads) and segment in self._heads[0]
+
+    def all(self) -> Iterator[Batch]:
+        """The whole message in order. Each batch is valid until the next is asked for."""
         while True:
             self.schedule()
             if not self.pending:
                 return
-            offset, plain, batch = self.take()
-            yield offset, plain
+            batch = self.take()
+            yield batch
             self.give_back(batch)
 
     def settle(self) -> None:
         """Wait until no thread touches the source any more."""
         self._line.settle()
 
-    def _new_batch(self) -> _Batch:
-        return _Batch(self._per_batch, self._layout.segment_length)
+    def __enter__(self) -> Self:
+        return self
 
-    def _fetch(self, batch: _Batch, first: int, count: int) -> tuple[int, bool]:
+    def __exit__(self, *_: object) -> None:
+        self.settle()
+
+    def _new_batch(self) -> Batch:
+        return Batch(self._per_batch, self._layout.segment_length)
+
+    def _fetch(self, batch: Batch, first: int, count: int) -> tuple[int, bool]:
         """Read a run's stored bytes: their length, and whether the message ends with them."""
         segments, last_length = self._incoming.segments, self._incoming.last_length
         length = count * self._layout.segment_length
@@ -356,14 +405,15 @@ class Opening:
         return got, first + count == segments
 
     def _open(
-        self, batch: _Batch, first: int, count: int, fetched: tuple[int, bool] | None
-    ) -> tuple[int, memoryview, _Batch]:
+        self, batch: Batch, first: int, count: int, fetched: tuple[int, bool] | None
+    ) -> Batch:
         """What a worker does with a batch."""
         length, last = fetched or self._fetch(batch, first, count)
-        opened = open_run(self._incoming.opener, first, last, batch.stored[:length], batch.plain)
-        self.opened += length
-        plain = batch.plain[:opened]
-        offset = first * self._layout.capacity
+        batch.offset = first * self._layout.capacity
+        batch.stored_length = length
+        batch.plain_length = open_run(
+            self._incoming.opener, first, last, batch.stored[:length], batch.plain
+        )
         if self._deliver is not None:
-            self._deliver(offset, plain)
-        return offset, plain, batch
+            self._deliver(batch.offset, batch.plaintext)
+        return batch

@@ -9,13 +9,14 @@ import io
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from envelope.errors import AlreadyExists, ConfigurationError
 from envelope.sources import Location, is_url
 
-__all__ = ["TEMPORARY_SUFFIX", "Sink", "open_sink", "sync_folder"]
+__all__ = ["TEMPORARY_SUFFIX", "Sink", "open_sink", "publishing", "sync_folder"]
 
 TEMPORARY_SUFFIX = ".env1tmp"
 _SMALL_OBJECT = 8 * 2**20  # one request instead of an upload session; see FsspecSink
@@ -42,7 +43,6 @@ class Sink(Protocol):
 
 def open_sink(
     location: Location,
-    *,
     overwrite: bool = True,
     durable: bool = True,
     mode: int | None = None,
@@ -88,6 +88,17 @@ def open_sink(
     return FileSink(location, name if isinstance(name, str) else f"<{type(location).__name__}>")
 
 
+@contextmanager
+def publishing(sink: Sink) -> Iterator[Sink]:
+    """Commit ``sink`` at the end of the ``with``, or abort it where an exception leaves it."""
+    try:
+        yield sink
+        sink.commit()
+    except BaseException:
+        sink.abort()
+        raise
+
+
 class LocalSink:
     """A local file: written under a temporary name in the same folder, synced, renamed.
 
@@ -120,6 +131,9 @@ class LocalSink:
         done = 0
         while done < len(data):
             done += os.pwrite(self._fd, data[done:], offset + done)
+
+    def fileno(self) -> int:
+        return self._fd
 
     def commit(self) -> None:
         self._take_on_identity()

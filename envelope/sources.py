@@ -129,6 +129,9 @@ class LocalSource:
             done += count
         return done
 
+    def fileno(self) -> int:
+        return self._fd
+
     def check_unchanged(self) -> None:
         now, then = os.fstat(self._fd), self.status
         if (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):

@@ -1,0 +1,194 @@
+"""Looking at encrypted files: what a header claims, and whether all of a file holds."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from envelope import caller, events, floe, message
+from envelope import context as contexts
+from envelope.errors import EnvelopeError
+from envelope.jose import b64u_encode
+from envelope.offsets import Layout
+from envelope.pipeline import DEFAULT_THREADS, Opening
+from envelope.ring import as_ring
+from envelope.sources import Location, Source, open_source
+
+__all__ = ["Inspection", "Verification", "inspect", "verify"]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a file claims. Nothing of it is verified: anybody may have written it.
+
+    Args:
+        source: The path, URL or name of the file.
+        stored_size: Its size in bytes; ``None`` on a pipe.
+        size: The plaintext's size, by arithmetic; ``None`` on a pipe.
+        header_size, segment_length: The geometry in bytes.
+        context: The encryption context.
+        created, writer: What the writer said of itself.
+        kek_id: The id of the KEK, base64url: the same for all files that share one.
+        recipients: ``(kid, alg)`` of each master key that can open the file.
+        keyset: The opaque id of a keyset, base64url, or ``None``.
+        signed: Whether a signature is there; it was not looked at.
+    """
+
+    source: str
+    stored_size: int | None
+    size: int | None
+    header_size: int
+    segment_length: int
+    context: Mapping[str, str]
+    created: str | None
+    writer: str | None
+    kek_id: str
+    recipients: tuple[tuple[str, str], ...]
+    keyset: str | None
+    signed: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object; docs/schema/inspect.json describes it."""
+        return {
+            "source": self.source,
+            "verified": False,
+            "format": "envelope/1",
+            "stored_size": self.stored_size,
+            "size": self.size,
+            "header_size": self.header_size,
+            "segment_length": self.segment_length,
+            "context": dict(self.context),
+            "created": self.created,
+            "writer": self.writer,
+            "kek_id": self.kek_id,
+            "recipients": [{"kid": kid, "alg": alg} for kid, alg in self.recipients],
+            "keyset": self.keyset,
+            "signed": self.signed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """A file of which every byte was authenticated. ``kid`` opened it; ``None``: the cache did."""
+
+    source: str
+    size: int
+    stored_size: int
+    seconds: float
+    context: Mapping[str, str]
+    kek_id: str
+    kid: str | None
+    recipients: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object; docs/schema/verify.json describes it."""
+        return {
+            "source": self.source,
+            "verified": True,
+            "size": self.size,
+            "stored_size": self.stored_size,
+            "seconds": self.seconds,
+            "context": dict(self.context),
+            "kek_id": self.kek_id,
+            "kid": self.kid,
+            "recipients": list(self.recipients),
+        }
+
+
+def inspect(source: Location, *, storage_options: Mapping[str, Any] | None = None) -> Inspection:
+    """What a file's header claims. Needs no key, and proves nothing.
+
+    Args:
+        source: A path, a URL, or a binary file object.
+        storage_options: Passed to fsspec for a URL.
+
+    Raises:
+        NotEncrypted, UnsupportedFormat, Malformed, Truncated, Tampered: The header is none.
+    """
+    with closing(open_source(source, storage_options)) as stored:
+        try:
+            return _claims(stored)
+        except EnvelopeError as error:
+            raise message.explained(error, stored) from None
+
+
+def _claims(stored: Source) -> Inspection:
+    header, start = message.read_header(stored)
+    layout = Layout(header.size, floe.segment_length_of(start[header.size :]))
+    keys = header.keys
+    return Inspection(
+        source=stored.name,
+        stored_size=stored.size,
+        size=None if stored.size is None else layout.plain_size(stored.size),
+        header_size=header.size,
+        segment_length=layout.segment_length,
+        context=dict(header.context),
+        created=header.created,
+        writer=header.writer,
+        kek_id=b64u_encode(keys.kek_id),
+        recipients=tuple((wrapped.kid, wrapped.alg) for wrapped in keys.recipients),
+        keyset=None if keys.keyset is None else b64u_encode(keys.keyset),
+        signed=keys.signature is not None,
+    )
+
+
+def verify(
+    source: Location,
+    *,
+    keys: Any = None,
+    context: Mapping[str, str] | None = None,
+    threads: int = DEFAULT_THREADS,
+    timeout: float | None = None,
+    on_progress: Callable[[int, int | None], None] | None = None,
+    bind_path: str | os.PathLike[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Verification:
+    """Authenticate a whole file without writing its plaintext anywhere.
+
+    Args:
+        source: A path, a URL, or a binary file object.
+        keys: A KeyRing, a key URL, a list of them, or nothing: the configuration.
+        context: Pairs that must be in the authenticated context and equal.
+        threads: How many threads open segments at most.
+        timeout: Seconds for calls of a vault; ``None`` for the ring's limit.
+        on_progress: Called with the plaintext bytes done, and those in all.
+        bind_path: A folder; the path relative to it must be the one that was bound.
+        storage_options: Passed to fsspec for a URL.
+
+    Raises:
+        Tampered, Truncated: The message names the first bad segment and its plaintext range.
+        EnvelopeError: See docs/errors.md.
+    """
+    started = time.perf_counter()
+    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+    pairs = contexts.expected(context, path, bind_path)
+    ring = as_ring(keys)
+    with closing(open_source(source, storage_options)) as stored:
+        with caller.deadline(timeout):
+            # The end comes last here, so that the first bad segment is the one reported.
+            incoming = message.accept(stored, ring, pairs, prove_end=False)
+        size, stored_size = 0, incoming.layout.body
+        with Opening(incoming, stored, threads) as opening:
+            for batch in opening.all():
+                size += batch.plain_length
+                stored_size += batch.stored_length
+                if on_progress is not None:
+                    on_progress(size, incoming.plain_size)
+        stored.check_unchanged()
+    seconds = time.perf_counter() - started
+    kek_id = b64u_encode(incoming.access.kek_id)
+    events.emit(events.FileFinished("verify", stored.name, size, stored_size, seconds, kek_id))
+    return Verification(
+        stored.name,
+        size,
+        stored_size,
+        seconds,
+        dict(incoming.header.context),
+        kek_id,
+        incoming.access.kid,
+        tuple(wrapped.kid for wrapped in incoming.header.keys.recipients),
+    )

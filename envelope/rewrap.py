@@ -1,0 +1,262 @@
+"""Rewrapping: new wrapped keys in the header, the body untouched (docs/format.md, "Rewrap").
+
+This is rotation. It revokes nothing: who kept the old header and the old master
+key, or remembers the KEK, opens the body for ever. :func:`envelope.reencrypt`
+revokes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from envelope import caller, events, header, message
+from envelope import context as contexts
+from envelope.errors import ConfigurationError, EnvelopeError, FileChanged
+from envelope.header import Header
+from envelope.jose import b64u_encode
+from envelope.message import Incoming
+from envelope.ring import KeyRing, Rekeyed, as_ring
+from envelope.sinks import LocalSink, Sink, open_sink, publishing
+from envelope.sources import LocalSource, Location, Source, is_url, open_source
+
+__all__ = ["RewrapResult", "rewrap"]
+
+_FICLONE = 0x40049409  # linux/fs.h: share the other file's blocks, copy on write
+_COPY_BYTES = 2**23
+
+
+@dataclass(frozen=True, slots=True)
+class RewrapResult:
+    """What a rewrap did to a file's recipients (kids with exact versions).
+
+    ``proven`` is false where the ring may decrypt with none of the new
+    recipients, so that nobody tried whether they open the file.
+    """
+
+    source: str
+    target: str
+    changed: bool
+    refreshed: tuple[str, ...]
+    added: tuple[str, ...]
+    kept: tuple[str, ...]
+    dropped: tuple[str, ...]
+    proven: bool
+    kek_id: str
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def rewrap(
+    source: Location,
+    *,
+    keys: Any = None,
+    context: Mapping[str, str] | None = None,
+    overwrite: bool = True,
+    timeout: float | None = None,
+    on_progress: Callable[[int, int | None], None] | None = None,
+    bind_path: str | os.PathLike[str] | None = None,
+    durable: bool = True,
+    recipients: Literal["refresh", "replace"] = "refresh",
+    out: Location | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> RewrapResult:
+    """Wrap a file's key anew, to the newest version of its master keys or to other ones.
+
+    A local file is replaced by a copy (a clone where the file system can) with
+    the new header, so that at every instant the old or the new one is there, and
+    who has it open reads on undisturbed. Mode, owner, access lists and extended
+    attributes stay; hard links to it keep the old header.
+
+    Args:
+        source: A path; or a URL or a binary file object, which need ``out``.
+        keys: A KeyRing that may open the file. Its ``encrypt_to`` says which recipients
+            are moved to their newest version.
+        context: Pairs that must be in the authenticated context and equal.
+        overwrite: Whether ``out`` may be replaced.
+        timeout: Seconds for calls of a vault; ``None`` for the ring's limit.
+        on_progress: Called with the stored bytes copied, and those in all.
+        bind_path: A folder; the path relative to it must be the one that was bound.
+        durable: Whether the new file is synced to its disk before it replaces the old one.
+        recipients: ``refresh`` never adds or drops one, and keeps those that ``encrypt_to``
+            does not name byte for byte. ``replace`` makes the set the ring's; a changed set
+            moves the file to another KEK.
+        out: Where the rewrapped file goes; ``None`` for in place.
+        storage_options: Passed to fsspec where source or target is a URL.
+
+    Raises:
+        FileChanged: Somebody else wrote to the file; it was left as it is.
+        EnvelopeError: See docs/errors.md. The file was left as it is.
+    """
+    if recipients not in ("refresh", "replace"):
+        raise ConfigurationError(f"recipients= is 'refresh' or 'replace', not {recipients!r}")
+    started = time.perf_counter()
+    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+    if out is None and (path is None or is_url(path)):
+        raise ConfigurationError("only a local file can be rewrapped in place: give a target")
+    pairs = contexts.expected(context, path, bind_path)
+    ring = as_ring(keys)
+    with closing(open_source(source, storage_options)) as stored:
+        if out is None:
+            _lock(stored)
+        with caller.deadline(timeout):
+            incoming = message.accept(stored, ring, pairs)
+            try:
+                rekeyed = ring.rekey(
+                    incoming.header, incoming.access, replace=recipients == "replace"
+                )
+                new = _header(incoming, rekeyed, ring)
+            except EnvelopeError as error:
+                raise message.explained(error, stored) from None
+        target = stored.name
+        if out is not None:
+            options = storage_options if isinstance(out, str) and is_url(out) else None
+            sink = open_sink(out, overwrite, durable, stored.mode, options)
+            target = sink.name
+            with publishing(sink):
+                _write(stored, sink, incoming.header, new, on_progress)
+                stored.check_unchanged()
+        elif rekeyed.changed:
+            _replace(stored, incoming.header, new, durable, on_progress)
+    seconds = time.perf_counter() - started
+    kek_id = b64u_encode(new.keys.kek_id)
+    size, stored_size = incoming.plain_size or 0, stored.size or 0
+    events.emit(
+        events.FileFinished("rewrap", stored.name, size, stored_size, seconds, kek_id, target)
+    )
+    return RewrapResult(
+        stored.name,
+        target,
+        rekeyed.changed,
+        rekeyed.refreshed,
+        rekeyed.added,
+        rekeyed.kept,
+        rekeyed.dropped,
+        rekeyed.proven,
+        kek_id,
+        seconds,
+    )
+
+
+def _header(incoming: Incoming, rekeyed: Rekeyed, ring: KeyRing) -> Header:
+    """The new header, read back by our own strict parser before anything is written."""
+    old = incoming.header
+    padded = old.size > header.used_size(old)
+    raw = header.build(old.bound, rekeyed.keys, incoming.access.dek, old.size if padded else None)
+    parsed = header.parse(raw)
+    header.verify_mac(parsed, incoming.access.dek)
+    contexts.check(parsed.context, old.context, ring.required_context)
+    return parsed
+
+
+def _lock(stored: Source) -> None:
+    """One rewrap of a file at a time. The lock is on the inode, which the first of two replaces."""
+    if not isinstance(stored, LocalSource):
+        raise ConfigurationError("only a regular file can be rewrapped in place: give a target")
+    try:
+        fcntl.flock(stored.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise FileChanged("somebody else is rewrapping the file", path=stored.name) from None
+    _check_same(stored, stored.name)
+
+
+def _check_same(stored: LocalSource, path: str) -> None:
+    """The path still leads to the very file that was opened, and nobody wrote to it."""
+    stored.check_unchanged()
+    now = os.stat(path)
+    if (now.st_dev, now.st_ino) != (stored.status.st_dev, stored.status.st_ino):
+        raise FileChanged("the file was replaced by another one meanwhile", path=path)
+
+
+def _replace(
+    stored: Source,
+    old: Header,
+    new: Header,
+    durable: bool,
+    on_progress: Callable[[int, int | None], None] | None,
+) -> None:
+    """Put a copy with the new header in the file's place."""
+    assert isinstance(stored, LocalSource)  # noqa: S101 - _lock refused all others
+    path = os.path.realpath(stored.name)
+    sink = LocalSink(path, overwrite=True, durable=durable, mode=stored.mode)
+    with publishing(sink):
+        cloned = old.size == new.size and _clone(stored.fileno(), sink.fileno())
+        if cloned:
+            sink.write_at(0, memoryview(new.raw))
+        else:
+            _write(stored, sink, old, new, on_progress)
+        os.fchown(sink.fileno(), stored.status.st_uid, stored.status.st_gid)
+        _copy_attributes(stored.fileno(), sink.fileno())
+        current = memoryview(bytearray(old.size))
+        if stored.read_into(0, current) != old.size or current != old.raw:
+            raise FileChanged("the file's header was changed meanwhile", path=path)
+        _check_same(stored, path)
+
+
+def _clone(source: int, target: int) -> bool:
+    """Share the blocks of ``source``, where the file system can (btrfs, XFS, bcachefs)."""
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError:
+        return False
+    return True
+
+
+def _write(
+    stored: Source,
+    sink: Sink,
+    old: Header,
+    new: Header,
+    on_progress: Callable[[int, int | None], None] | None,
+) -> None:
+    """The new header, then the body as it is: inside the kernel where both are local files."""
+    sink.write_at(0, memoryview(new.raw))
+    position, shift = old.size, new.size - old.size
+    buffer = memoryview(b"")
+    in_kernel = isinstance(stored, LocalSource) and isinstance(sink, LocalSink)
+    while stored.size is None or position < stored.size:
+        count = 0
+        if in_kernel:
+            count = _copy_range(stored, sink, position, position + shift)
+            in_kernel = count > 0
+        if not in_kernel:
+            buffer = buffer or memoryview(bytearray(_COPY_BYTES))
+            count = stored.read_into(position, buffer)
+            sink.write_at(position + shift, buffer[:count])
+        if count == 0:
+            if stored.size is not None:
+                raise FileChanged("the file became shorter while it was read", path=stored.name)
+            return
+        position += count
+        if on_progress is not None:
+            on_progress(position, stored.size)
+
+
+def _copy_range(stored: Any, sink: Any, position: int, target: int) -> int:
+    """``copy_file_range``; 0 where the two file systems cannot."""
+    if not hasattr(os, "copy_file_range"):
+        return 0
+    length = min(stored.size - position, 2**30)
+    try:
+        return os.copy_file_range(stored.fileno(), sink.fileno(), length, position, target)
+    except OSError:
+        return 0
+
+
+def _copy_attributes(source: int, target: int) -> None:
+    """Extended attributes, and with them access lists. Mode and owner are the sink's work."""
+    if not hasattr(os, "listxattr"):
+        return  # macOS: Python offers no access to them; docs/files.md says so
+    for name in os.listxattr(source):
+        try:
+            os.setxattr(target, name, os.getxattr(source, name))
+        except PermissionError:
+            if not name.startswith(("security.", "trusted.")):  # only root may write those
+                raise
