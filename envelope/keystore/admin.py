@@ -306,7 +306,7 @@ def _version(
 
 
 def _appended(key: Key, version: Version) -> Key:
-    """``key`` with a newest version; its time is no earlier than the others' if clocks went back."""
+    """``key`` with a newest version; its time never runs backwards."""
     latest = max((each.created for each in key.versions), default="")
     version = replace(version, created=max(latest, version.created))
     return replace(key, versions=(*key.versions, version))
