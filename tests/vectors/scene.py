@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ LAKE = recipient_a256kw(KIDS["lake"], MEKS["lake"], KEK)
 BOUND: Json = {"context": {"table": "orders"}}
 
 
+@cache
 def rsa_key() -> RSAPrivateKey:
     key = load_pem_private_key((Path(__file__).parent / RSA_FILE).read_bytes(), None)
     assert isinstance(key, RSAPrivateKey)
