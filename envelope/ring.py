@@ -1,0 +1,377 @@
+"""The key ring: what a caller holds. It has the policy, and nothing else.
+
+Which keys new KEKs are wrapped to, which keys of a file may be called, in
+which order, and what a rewrap changes. Retries, caches and the life of KEKs
+are beside it (:mod:`envelope.caller`, :mod:`envelope.keks`) and know none of
+this. docs/keys.md has the promises.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from envelope import header, hierarchy, keks, keyurl, rekeying, resolvers, runtime
+from envelope.caches import Cache
+from envelope.errors import ConfigurationError, UntrustedKey
+from envelope.header import Header
+from envelope.keks import ALGORITHMS, Kek, Keks, WritingKek
+from envelope.keys import WrappedKey
+from envelope.keyurl import KeyName
+from envelope.limits import Limits
+from envelope.rekeying import Rekeyed
+from envelope.secret import Secret
+from envelope.trust import Trust
+
+__all__ = ["Access", "Grant", "KeyRing", "Rekeyed", "as_ring"]
+
+_RINGS = 256  # configurations whose KEKs a process keeps; more rings work, and start afresh
+
+
+class Grant:
+    """A fresh DEK for one file, with the `keys` section that goes into its header."""
+
+    __slots__ = ("_writing", "dek", "keys")
+
+    def __init__(self, dek: Secret, keys: bytes, writing: WritingKek) -> None:
+        self.dek = dek
+        self.keys = keys
+        self._writing = writing
+
+    @property
+    def kek_id(self) -> bytes:
+        """The id of the KEK that the DEK is under."""
+        return self._writing.kek.id
+
+    def count_bytes(self, count: int) -> None:
+        """Count plaintext bytes towards ``limits.kek_bytes``."""
+        self._writing.count_bytes(count)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """An opened DEK. ``kid`` is the recipient that was unwrapped; ``None``: the KEK was cached."""
+
+    dek: Secret
+    kek_id: bytes
+    kek: Kek
+    kid: str | None
+
+
+class _Rings:
+    """The KEKs of this process, by key ring configuration."""
+
+    def __init__(self) -> None:
+        self.keks: Cache[str, Keks] = Cache(_RINGS, float("inf"))
+
+
+class KeyRing:
+    """Keys to encrypt to and keys to decrypt with.
+
+        KeyRing("local:lake")
+        KeyRing(encrypt_to=["azurekeyvault://acme/lake"], decrypt_with=["azurekeyvault://acme/*"])
+
+    It is safe to share between threads and survives a fork. It compares,
+    hashes, prints and pickles as its configuration, and holds no key bytes.
+
+    Args:
+        keys: A key URL or several, which are both encrypted to and decrypted with.
+        encrypt_to: The recipients of new files; empty for a ring that only decrypts.
+        decrypt_with: What is trusted in files and called for reading, in this order: keys
+            (all versions), exact versions, or all keys of a vault (``…://VAULT/*``).
+            Empty for a ring that only encrypts.
+        limits: All bounds, as a :class:`Limits` or by name.
+        required_context: Names that the context of every file must have.
+        aliases: By the name of a key in files, where that key lives now.
+        settings: Options of drivers, by scheme.
+        require_signed: Not in this release.
+
+    Raises:
+        ConfigurationError: A name, option or combination that cannot work.
+        LimitExceeded: The recipients do not fit in a header of ``limits.header_size``.
+    """
+
+    def __init__(
+        self,
+        keys: str | Sequence[str] | None = None,
+        /,
+        *,
+        encrypt_to: str | Sequence[str] | None = None,
+        decrypt_with: str | Sequence[str] | None = None,
+        limits: Limits | Mapping[str, Any] | None = None,
+        required_context: Sequence[str] = (),
+        aliases: Mapping[str, str] | None = None,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+        require_signed: object = None,
+    ) -> None:
+        if require_signed:
+            raise ConfigurationError("require_signed: this release cannot verify signatures yet")
+        if keys is not None:
+            if encrypt_to is not None or decrypt_with is not None:
+                raise ConfigurationError("give keys, or encrypt_to and decrypt_with, not both")
+            encrypt_to = _texts(keys, "keys")
+            # A public half can't decrypt, so it is no mistake among keys that mean both.
+            decrypt_with = [k for k in encrypt_to if keyurl.scheme_of(k) != "public"]
+        self._to = _names(encrypt_to, "encrypt_to")
+        self._trust = Trust(
+            _names(decrypt_with, "decrypt_with"),
+            {keyurl.parse(old): keyurl.parse(new) for old, new in dict(aliases or {}).items()},
+        )
+        self._limits = limits if isinstance(limits, Limits) else Limits.from_config(limits or {})
+        self._required = tuple(sorted(set(_texts(required_context, "required_context"))))
+        self._check()
+        self._settings = self._resolved(settings or {})
+        self._text = resolvers.canonical(self.to_config())
+        self._live: tuple[runtime.Runtime, Keks] | None = None
+
+    def _check(self) -> None:
+        """Refuse what could never work, before any driver is loaded."""
+        if not self._to and not self._trust.patterns:
+            raise ConfigurationError("a key ring needs at least one key")
+        for name in self._to:
+            if name.name == "*":
+                raise ConfigurationError(f"{name} is a pattern: it can only be in decrypt_with")
+        for name in self._trust.patterns:
+            if name.scheme == "public":
+                raise ConfigurationError(f"{name} has only a public half, which cannot decrypt")
+        if len(self._to) > header.MAX_RECIPIENTS:
+            raise ConfigurationError(f"a header has at most {header.MAX_RECIPIENTS} recipients")
+        shortest = [WrappedKey(str(name), "A256KW", bytes(40)) for name in self._to]
+        keks.member_of(bytes(32), shortest, self._limits.header_size)
+
+    def _resolved(self, given: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Settings of each scheme in use, complete, so that they mean the same elsewhere."""
+        names = (*self._to, *self._trust.patterns, *self._trust.aliases.values())
+        resolved = {}
+        for scheme in sorted({name.scheme for name in names}):
+            driver = resolvers.driver(scheme)
+            settings = driver.settings(given.get(scheme, {}))
+            pinned = getattr(driver, "pinned", None)  # keys that are files: their content counts
+            if pinned is not None:
+                settings = pinned(settings, [str(n) for n in self._to if n.scheme == scheme])
+            resolved[scheme] = settings
+        return resolved
+
+    # --- What it is -----------------------------------------------------------------------------
+
+    @property
+    def encrypt_to(self) -> tuple[str, ...]:
+        """The recipients of new files."""
+        return tuple(map(str, self._to))
+
+    @property
+    def decrypt_with(self) -> tuple[str, ...]:
+        """The keys and patterns that are trusted, in the order in which they are tried."""
+        return tuple(map(str, self._trust.patterns))
+
+    @property
+    def required_context(self) -> tuple[str, ...]:
+        """Names that the context of every file must have."""
+        return self._required
+
+    @property
+    def limits(self) -> Limits:
+        """All bounds."""
+        return self._limits
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str] | None = None, profile: str | None = None
+    ) -> KeyRing:
+        """The key ring of the configuration (docs/configuration.md).
+
+        Args:
+            path: A configuration file that is looked into before the usual places.
+            profile: The part of it to use.
+
+        Raises:
+            ConfigurationError: There is none, or it is wrong. No key is ever made here.
+        """
+        from envelope import config  # a ring that is given its keys reads no configuration
+
+        return cls.from_config(config.resolve(path=path, profile=profile))
+
+    def to_config(self) -> dict[str, Any]:
+        """The whole configuration as plain JSON, with the drivers' settings resolved."""
+        return {
+            "encrypt_to": list(self.encrypt_to),
+            "decrypt_with": list(self.decrypt_with),
+            "limits": {
+                name: int(value) if value == int(value) else value
+                for name, value in self._limits.to_config().items()
+            },
+            "required_context": list(self._required),
+            "aliases": {str(old): str(new) for old, new in self._trust.aliases.items()},
+            "settings": self._settings,
+        }
+
+    @classmethod
+    def from_config(cls, mapping: Mapping[str, Any]) -> KeyRing:
+        """The key ring of a configuration: the inverse of :meth:`to_config`.
+
+        Raises:
+            ConfigurationError: An unknown name, or what the constructor refuses.
+        """
+        known = {"keys", "encrypt_to", "decrypt_with", "limits", "required_context", "aliases"}
+        known |= {"settings", "require_signed"}
+        for name in mapping:
+            if name not in known:
+                raise ConfigurationError(
+                    f"unknown setting {name!r} of a key ring",
+                    next_step=f"Known: {', '.join(sorted(known))}.",
+                )
+        given = dict(mapping)
+        return cls(given.pop("keys", None), **given)
+
+    def __repr__(self) -> str:
+        """Canonical JSON: fsspec and others use it as a cache key, so rings that differ differ."""
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeyRing) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return KeyRing.from_config, (self.to_config(),)
+
+    @property
+    def _keks(self) -> Keks:
+        """This process's KEKs of this configuration. A forked child has another runtime."""
+        now, live = runtime.current(), self._live
+        if live is not None and live[0] is now:
+            return live[1]
+        rings = now.state(_Rings).keks
+        keks = rings.get(self._text)
+        if keks is None:
+            keks = Keks(self._text, self._settings, self.encrypt_to, self._limits)
+            rings.put(self._text, keks)
+        self._live = (now, keks)
+        return keks
+
+    # --- Writing --------------------------------------------------------------------------------
+
+    def grant(self) -> Grant:
+        """A fresh DEK under the ring's current KEK, which is made or replaced as needed.
+
+        Raises:
+            ConfigurationError: The ring only decrypts.
+            LimitExceeded: The recipients do not fit in a header of ``limits.header_size``.
+            KeyNotFound, KeyUnusable, VaultUnavailable: A recipient could not be wrapped to.
+        """
+        self._check_encrypts()
+        writing = self._keks.writing()
+        dek = Secret.random(hierarchy.KEY_BYTES)
+        wrapped = hierarchy.wrap_dek(writing.kek.wrapping, dek)
+        return Grant(dek, header.keys_json(writing.member, wrapped), writing)
+
+    def _check_encrypts(self) -> None:
+        if not self._to:
+            raise ConfigurationError(
+                "this key ring only decrypts: it has no encrypt_to",
+                next_step="Add the key to encrypt to (--key or --encrypt-to).",
+            )
+
+    # --- Reading --------------------------------------------------------------------------------
+
+    def open(self, parsed: Header) -> Access:
+        """Find the DEK of a file: reader steps 7, 8 and the first half of 9 (docs/format.md).
+
+        The caller does steps 1 to 6 before, and verifies the header's MAC after.
+
+        Raises:
+            UntrustedKey: The header names no key of ``decrypt_with``; none was called.
+            KeyMismatch, KeyNotFound, KeyUnusable, VaultUnavailable, LimitExceeded: No recipient
+                could be used; the message has what each said.
+            Tampered: The wrapped DEK does not open under the KEK.
+        """
+        section = parsed.keys
+        if section.keyset is not None:
+            raise UntrustedKey("the file names a keyset, and this release has none to match it to")
+        known = [recipient for recipient in section.recipients if recipient.alg in ALGORITHMS]
+        trusted = list(self._trust.callable(known))
+        if not trusted:
+            raise self._untrusted(section.recipients, known)
+        # A file that names no trusted key is refused even if its KEK is in the cache: what was read
+        # before must not decide what may be read.
+        keks = self._keks
+        kek, kid = keks.opened(section.kek_id), None
+        if kek is None:
+            kek, kid = keks.unwrap_any(trusted, section.kek_id)
+        dek = hierarchy.unwrap_dek(kek.wrapping, section.dek_encrypted_key)
+        return Access(dek, section.kek_id, kek, kid)
+
+    def _untrusted(
+        self, recipients: Sequence[WrappedKey], known: Sequence[WrappedKey]
+    ) -> UntrustedKey:
+        if not self._trust.patterns:
+            return UntrustedKey("this key ring only encrypts: it has no decrypt_with")
+        if not known:
+            return UntrustedKey(f"the file's keys are wrapped with {recipients[0].alg[:40]!a} only")
+        kids = ", ".join(ascii(recipient.kid)[1:-1] for recipient in known[:3])
+        more = f" and {len(known) - 3} more" if len(known) > 3 else ""
+        return UntrustedKey(f"the file is for {kids}{more}, none of which this key ring trusts")
+
+    # --- Rewrapping -----------------------------------------------------------------------------
+
+    def rekey(self, parsed: Header, access: Access, *, replace: bool) -> Rekeyed:
+        """The `keys` section of a rewrap. The header must have been opened and its MAC verified.
+
+        Args:
+            parsed: The header as it is.
+            access: What :meth:`open` returned for it.
+            replace: ``False`` moves recipients named in ``encrypt_to`` to their newest version
+                and keeps the others byte for byte. ``True`` makes the set of recipients that of
+                ``encrypt_to``, under another KEK if it is another set (rule W4).
+
+        Raises:
+            ConfigurationError: ``replace`` with a ring that only decrypts.
+            KeyMismatch: The fresh wrap does not open to the KEK; nothing may be written.
+            KeyNotFound, KeyUnusable, VaultUnavailable, LimitExceeded: See :meth:`grant`.
+        """
+        section, keks, trust = parsed.keys, self._keks, self._trust
+        if replace:
+            self._check_encrypts()
+            if not rekeying.same_set(section, keks.recipients(), trust):
+                return rekeying.moved(section, access.dek, keks, trust)
+        return rekeying.refreshed(section, access.kek, keks, self._to, trust)
+
+
+def as_ring(keys: KeyRing | str | Sequence[str] | Mapping[str, Any] | None) -> KeyRing:
+    """What every verb does with its ``keys=``.
+
+    Args:
+        keys: A key ring; a key URL or several; a configuration as ``KeyRing.from_config`` takes
+            it; or ``None`` for the configuration of this machine.
+
+    A key ring is made anew from anything but a key ring, so who encrypts many
+    small values makes one once and passes it.
+
+    Raises:
+        TypeError: Something else, such as bytes.
+        ConfigurationError: See :class:`KeyRing` and :meth:`KeyRing.load`.
+    """
+    if isinstance(keys, KeyRing):
+        return keys
+    if keys is None:
+        return KeyRing.load()
+    if isinstance(keys, Mapping):
+        return KeyRing.from_config(keys)
+    return KeyRing(keys)
+
+
+def _texts(value: object, what: str) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
+        texts = list(value)
+        if all(isinstance(text, str) for text in texts):
+            return texts
+    raise TypeError(f"{what} is text or a list of texts, not {type(value).__name__}")
+
+
+def _names(value: str | Sequence[str] | None, what: str) -> tuple[KeyName, ...]:
+    return tuple(dict.fromkeys(map(keyurl.parse, _texts(value or (), what))))
