@@ -113,7 +113,8 @@ class Writer(io.BufferedIOBase):
 
     def flush(self) -> None:
         """Nothing to do: a segment is sealed when it is full, and only once."""
-        self._check_open()
+        if self.closed:
+            raise ValueError("I/O operation on a closed file")
 
     def commit(self) -> None:
         """Publish now, whatever exception is being handled, and close.
