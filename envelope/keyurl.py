@@ -93,10 +93,10 @@ def parse(text: str) -> KeyName:
     Raises:
         ConfigurationError: It is no such name, or one that could be read in two ways.
     """
-    if not text.isascii() or not text.isprintable() or " " in text:
-        raise _refused(text, "only printable ASCII without spaces is allowed")
     if len(text) > MAX_KID_BYTES:
         raise _refused(text[:40] + "…", f"it is longer than {MAX_KID_BYTES} bytes")
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise _refused(text, "only printable ASCII without spaces is allowed")
     scheme = scheme_of(text)
     rest = text.split(":", 1)[1]
     if scheme == "local":
@@ -110,8 +110,11 @@ def matches(pattern: KeyName, kid: KeyName) -> bool:
     """Whether a configured ``pattern`` covers ``kid``, a name with its exact version.
 
     A pattern without a version covers all versions, one with the name ``*``
-    all keys of its vault, and nothing else is ever wider than it reads.
+    all keys of its vault, and nothing else is ever wider than it reads. A kid of
+    a file that has no version, or is itself a pattern, is covered by nothing.
     """
+    if kid.version is None and (kid.host or kid.scheme == "local"):
+        return False
     if (pattern.scheme, pattern.host) != (kid.scheme, kid.host):
         return False
     if pattern.name == "*" and pattern.host:
@@ -168,6 +171,8 @@ def _vault_host(text: str, authority: str) -> str:
     if not _HOST.match(bare):
         raise _refused(text, "the vault is not a host name")
     if "." not in bare and not (colon and port != "443"):
+        if text[:6].lower() == "https:":  # which reads as a host of just this name
+            raise _refused(text, "an https:// address needs the vault's full host name")
         return bare + _PUBLIC_CLOUD
     return host
 
