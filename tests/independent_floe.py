@@ -24,18 +24,20 @@ class Floe:
         self._aad = aad
         self._start = struct.pack(">BBII", 0, 0, length, len(iv)) + iv
         self.header = self._start + self._kdf(key, b"HEADER_TAG:", 32)
-        self._message_key = self._kdf(key, b"MESSAGE_KEY:", 48)
+        self.message_key = self._kdf(key, b"MESSAGE_KEY:", 48)
 
     def _kdf(self, key: bytes, purpose: bytes, length: int) -> bytes:
         return HKDFExpand(hashes.SHA384(), length, self._start + purpose + self._aad).derive(key)
 
-    def _gcm(self, position: int) -> AESGCM:
-        first = position >> self.rotation << self.rotation
-        return AESGCM(self._kdf(self._message_key, b"DEK:" + struct.pack(">Q", first), 32))
+    def segment_key(self, position: int) -> bytes:
+        first = position >> self.rotation << self.rotation  # one key for 2^20 segments
+        return self._kdf(self.message_key, b"DEK:" + struct.pack(">Q", first), 32)
 
     def seal(self, position: int, plaintext: bytes, iv: bytes, *, last: bool) -> bytes:
         field = len(plaintext) + 32 if last else NOT_LAST
-        sealed = self._gcm(position).encrypt(iv, plaintext, struct.pack(">QB", position, last))
+        sealed = AESGCM(self.segment_key(position)).encrypt(
+            iv, plaintext, struct.pack(">QB", position, last)
+        )
         return struct.pack(">I", field) + iv + sealed
 
     def open(self, position: int, segment: bytes, *, last: bool) -> bytes:
@@ -43,4 +45,4 @@ class Floe:
         if int.from_bytes(segment[:4]) != (len(segment) if last else NOT_LAST):
             raise InvalidTag
         aad = struct.pack(">QB", position, last)
-        return self._gcm(position).decrypt(segment[4:16], segment[16:], aad)
+        return AESGCM(self.segment_key(position)).decrypt(segment[4:16], segment[16:], aad)
