@@ -75,7 +75,10 @@ def share_of_deadline(parts: int) -> AbstractContextManager[None]:
 
     Where none was set each call has its own anyway.
     """
-    return nullcontext() if _deadline.get() is None else deadline(time_left() / parts)
+    found = _deadline.get()
+    if found is None:
+        return nullcontext()
+    return deadline(time_left() / parts, clock=found.clock)
 
 
 class _Flight:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from envelope import header, hierarchy, jose, keyurl
 from envelope.header import KeySection
-from envelope.keks import Kek, Keks
+from envelope.keks import Keks
 from envelope.keys import MasterKey, WrappedKey
 from envelope.keyurl import KeyName
+from envelope.masters import Kek
 from envelope.secret import Secret
 from envelope.trust import Trust, name_of
 
@@ -131,9 +132,9 @@ def _newest(
     called = trust.lives_at(name)
     for recipient in encrypt_to:
         if keyurl.matches(recipient, name) or keyurl.matches(recipient, called):
-            return keks.newest(str(recipient))
+            return keks.masters.newest(str(recipient))
         if recipient.scheme == "public":  # named by a file; whose key it is stands inside
-            master = keks.newest(str(recipient))
+            master = keks.masters.newest(str(recipient))
             if keyurl.parse(master.kid).unversioned == called.unversioned:
                 return master
     return None
@@ -154,9 +155,9 @@ def _proven(
     by the wrapped key, so it costs one unwrap for all the files of a KEK.
     """
     candidates = list(trust.callable(fresh)) or list(trust.callable(others))
-    if any(keks.proven(wrapped, kek_id) for wrapped, _ in candidates):
+    if any(keks.masters.proven(wrapped, kek_id) for wrapped, _ in candidates):
         return True
     if not call or not candidates:
         return False
-    keks.unwrap_any(candidates, kek_id)
+    keks.unwrap(candidates, kek_id)
     return True

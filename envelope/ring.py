@@ -8,19 +8,21 @@ this. docs/keys.md has the promises.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from envelope import header, hierarchy, keks, keyurl, rekeying, resolvers, runtime
 from envelope.caches import Cache
 from envelope.errors import ConfigurationError, UntrustedKey
 from envelope.header import Header
-from envelope.keks import ALGORITHMS, Kek, Keks, WritingKek
+from envelope.keks import Keks, WritingKek
 from envelope.keys import WrappedKey
 from envelope.keyurl import KeyName
 from envelope.limits import Limits
+from envelope.masters import ALGORITHMS, Kek
 from envelope.rekeying import Rekeyed
 from envelope.secret import Secret
 from envelope.trust import Trust
@@ -123,7 +125,7 @@ class KeyRing:
         self._required = tuple(sorted(set(_texts(required_context, "required_context"))))
         self._check()
         self._settings = self._resolved(settings or {})
-        self._text = resolvers.canonical(self.to_config())
+        self._text = self._canonical()
         self._live: tuple[runtime.Runtime, Keks] | None = None
 
     def _check(self) -> None:
@@ -195,17 +197,22 @@ class KeyRing:
 
     def to_config(self) -> dict[str, Any]:
         """The whole configuration as plain JSON, with the drivers' settings resolved."""
-        return {
-            "encrypt_to": list(self.encrypt_to),
-            "decrypt_with": list(self.decrypt_with),
-            "limits": {
-                name: int(value) if value == int(value) else value
-                for name, value in self._limits.to_config().items()
-            },
-            "required_context": list(self._required),
-            "aliases": {str(old): str(new) for old, new in self._trust.aliases.items()},
-            "settings": self._settings,
-        }
+        return cast(dict[str, Any], json.loads(self._text))
+
+    def _canonical(self) -> str:
+        return resolvers.canonical(
+            {
+                "encrypt_to": self.encrypt_to,
+                "decrypt_with": self.decrypt_with,
+                "limits": {
+                    name: int(value) if value == int(value) else value
+                    for name, value in self._limits.to_config().items()
+                },
+                "required_context": self._required,
+                "aliases": {str(old): str(new) for old, new in self._trust.aliases.items()},
+                "settings": self._settings,
+            }
+        )
 
     @classmethod
     def from_config(cls, mapping: Mapping[str, Any]) -> KeyRing:
@@ -300,7 +307,7 @@ class KeyRing:
         keks = self._keks
         kek, kid = keks.opened(section.kek_id), None
         if kek is None:
-            kek, kid = keks.unwrap_any(trusted, section.kek_id)
+            kek, kid = keks.unwrap(trusted, section.kek_id)
         dek = hierarchy.unwrap_dek(kek.wrapping, section.dek_encrypted_key)
         return Access(dek, section.kek_id, kek, kid)
 
@@ -340,12 +347,22 @@ class KeyRing:
         return rekeying.refreshed(section, access.kek, keks, self._to, trust)
 
 
-def as_ring(keys: KeyRing | str | Sequence[str] | Mapping[str, Any] | None) -> KeyRing:
-    """What every verb does with its ``keys=``.
+def as_ring(
+    keys: KeyRing | str | Sequence[str] | Mapping[str, Any] | None = None,
+    *,
+    encrypt_to: str | Sequence[str] | None = None,
+    decrypt_with: str | Sequence[str] | None = None,
+    path: str | os.PathLike[str] | None = None,
+    profile: str | None = None,
+) -> KeyRing:
+    """What every verb does with its ``keys=``, and the command line with its options.
 
     Args:
-        keys: A key ring; a key URL or several; a configuration as ``KeyRing.from_config`` takes
-            it; or ``None`` for the configuration of this machine.
+        keys: A key ring; a configuration as ``KeyRing.from_config`` takes it; a key URL or
+            several, with limits and drivers' settings from the configuration of this machine;
+            or ``None`` for the configuration's keys too.
+        encrypt_to, decrypt_with: Keys for one direction each, instead of ``keys``.
+        path, profile: Which configuration.
 
     A key ring is made anew from anything but a key ring, so who encrypts many
     small values makes one once and passes it.
@@ -356,11 +373,20 @@ def as_ring(keys: KeyRing | str | Sequence[str] | Mapping[str, Any] | None) -> K
     """
     if isinstance(keys, KeyRing):
         return keys
-    if keys is None:
-        return KeyRing.load()
     if isinstance(keys, Mapping):
         return KeyRing.from_config(keys)
-    return KeyRing(keys)
+    if keys is None and encrypt_to is None and decrypt_with is None:
+        return KeyRing.load(path, profile)
+    from envelope import config
+
+    found = config.explain(path, profile).result
+    return KeyRing(
+        keys,
+        encrypt_to=encrypt_to,
+        decrypt_with=decrypt_with,
+        limits=found["limits"],
+        settings=found["settings"],
+    )
 
 
 def _texts(value: object, what: str) -> list[str]:
@@ -374,4 +400,4 @@ def _texts(value: object, what: str) -> list[str]:
 
 
 def _names(value: str | Sequence[str] | None, what: str) -> tuple[KeyName, ...]:
-    return tuple(dict.fromkeys(map(keyurl.parse, _texts(value or (), what))))
+    return tuple(dict.fromkeys(map(keyurl.parse, _texts(() if value is None else value, what))))
