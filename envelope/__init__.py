@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from envelope.limits import Limits
     from envelope.rewrap import rewrap
     from envelope.ring import KeyRing
-    from envelope.streams import open
+    from envelope.streams import open  # noqa: A004  envelope.open is meant to read like open
     from envelope.values import decrypt, encrypt
 
 _HOMES = {
