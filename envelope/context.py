@@ -18,9 +18,11 @@ def validated(context: Mapping[str, str] | None) -> dict[str, str]:
     """A copy of ``context`` that may be written into a header.
 
     Raises:
-        TypeError: A name or a value is not text.
+        TypeError: No mapping, or a name or a value that is not text.
         ConfigurationError: Too many pairs, or a name that is empty, too long, or no valid Unicode.
     """
+    if context is not None and not isinstance(context, Mapping):
+        raise TypeError("an encryption context is a mapping of names to values")
     pairs = dict(context or {})
     if len(pairs) > MAX_PAIRS:
         raise ConfigurationError(f"an encryption context has at most {MAX_PAIRS} pairs")
@@ -77,6 +79,7 @@ def expected(
         if "path" in pairs:
             raise ConfigurationError("give either bind_path or a context entry 'path', not both")
         pairs["path"] = bound_path(path, bind_path)
+        pairs = validated(pairs)  # again: a file's name need not be valid Unicode
     return pairs
 
 
@@ -91,7 +94,7 @@ def bound_path(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> st
     """
     if "://" in os.fspath(path):
         text, base = os.fspath(path), os.fspath(root).rstrip("/") + "/"
-        if not text.startswith(base) or ".." in text.split("/"):
+        if not text.startswith(base) or text == base or ".." in text.split("/"):
             raise ConfigurationError(f"{text} does not lie below {base}, to which it is bound")
         return text[len(base) :]
     absolute, above = PurePath(os.path.abspath(path)), PurePath(os.path.abspath(root))

@@ -137,7 +137,9 @@ class _Subscribers:
     survives_fork = True
 
     def __init__(self) -> None:
-        self.functions: tuple[Callable[[Event], None], ...] = ()
+        # By a token, since one function may be subscribed twice; setting and removing one item is
+        # atomic under the GIL, which a lock that a fork can leave locked would not be.
+        self.functions: dict[object, Callable[[Event], None]] = {}
 
 
 def subscribe(function: Callable[[Event], None]) -> Callable[[], None]:
@@ -146,11 +148,12 @@ def subscribe(function: Callable[[Event], None]) -> Callable[[], None]:
     It is called on whatever thread the event happened, so it should be quick;
     what it raises is logged and goes no further.
     """
-    subscribers = runtime.current().state(_Subscribers)
-    subscribers.functions = (*subscribers.functions, function)
+    functions = runtime.current().state(_Subscribers).functions
+    token = object()
+    functions[token] = function
 
     def unsubscribe() -> None:
-        subscribers.functions = tuple(f for f in subscribers.functions if f is not function)
+        functions.pop(token, None)
 
     return unsubscribe
 
@@ -159,7 +162,7 @@ def emit(event: Event) -> None:
     """Hand ``event`` to all subscribers and to the log."""
     if _log.isEnabledFor(event.level):
         _log.log(event.level, "%s %s", event.name, event, extra={"envelope": event})
-    for function in runtime.current().state(_Subscribers).functions:
+    for function in tuple(runtime.current().state(_Subscribers).functions.values()):
         try:
             function(event)
         except Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -46,8 +47,12 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
                 raise ConfigurationError(f"limits: {field.name} must be a number above zero")
+            if not math.isfinite(value):  # JSON, and so a key ring's repr, has no infinity
+                raise ConfigurationError(f"limits: {field.name} must be finite")
+            if field.type == "int" and not isinstance(value, int):
+                raise ConfigurationError(f"limits: {field.name} must be a whole number")
         if self.header_size % 4096 or self.header_size > 65536:
             raise ConfigurationError("limits: header_size is a multiple of 4096, up to 65536")
 

@@ -31,7 +31,7 @@ class Runtime:
 
     def __init__(self, inherited: dict[type[Any], Any] | None = None) -> None:
         self.pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the constructor of a state may ask for another state
         self._states: dict[type[Any], Any] = inherited or {}
         self._pools: dict[int, ThreadPoolExecutor] = {}
 
