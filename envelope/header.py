@@ -372,7 +372,9 @@ def _check_critical(value: jose.JsonObject, what: str) -> None:
 
 
 def _optional_text(value: jose.JsonObject, name: str) -> str | None:
-    text = value.get(name)
-    if text is not None and not isinstance(text, str):
+    if name not in value:
+        return None
+    text = value[name]
+    if not isinstance(text, str):  # null is not text either
         raise Malformed(f"`{name}` is not text")
     return text
