@@ -21,7 +21,8 @@ from envelope.errors import (
     KeyOperationForbidden,
 )
 from envelope.keys import KeyInfo
-from envelope.keystore import backup, material
+from envelope.keystore import backup
+from envelope.keystore import material as kinds
 from envelope.keystore.contents import Contents
 from envelope.keystore.records import Key, Version, fresh_id, now, timestamp
 from envelope.keyurl import KeyName
@@ -53,19 +54,20 @@ class Admin:
         """
         name = _name(key, "create")
         described = _described(options, ("kty", "bits", "protect"))
-        fresh, bits = material.generate(options.get("kty") or "oct", options.get("bits"))
+        fresh, bits = kinds.generate(options.get("kty") or "oct", options.get("bits"))
         version = _version(name.name, options.get("kty") or "oct", bits, fresh, described)
         self.contents.prepare(options.get("protect"))
         with self.contents.writing():
-            self.contents.save_new(Key(name.name, (version,)))
-        return version.info(newest=True)
+            saved = Key(name.name, (version,))
+            self.contents.save_new(saved)
+        return _infos(saved)[-1]
 
-    def import_key(self, key: str, material_: Secret, **options: Any) -> KeyInfo:
+    def import_key(self, key: str, material: Secret, **options: Any) -> KeyInfo:
         """Take in foreign material as the newest version of a key, new or not.
 
         Args:
             key: ``local:NAME``, or the full kid where the version is to have a known id.
-            material_: 32 raw AES bytes, or a private RSA key as PEM or PKCS #8 DER.
+            material: 32 raw AES bytes, or a private RSA key as PEM or PKCS #8 DER.
             options: As for :meth:`create`, without ``kty`` and ``bits``.
 
         Raises:
@@ -74,8 +76,8 @@ class Admin:
         """
         name = _name(key)
         described = _described(options, ("protect",))
-        kty = "oct" if len(material_) == 32 else "RSA"
-        taken, bits = (material_, 256) if kty == "oct" else material.load_rsa(material_)
+        kty = "oct" if len(material) == 32 else "RSA"
+        taken, bits = (material, 256) if kty == "oct" else kinds.load_rsa(material)
         version = _version(name.name, kty, bits, taken, described)
         if name.version:
             version = replace(version, version=name.version)
@@ -84,8 +86,9 @@ class Admin:
             found = self.contents.key(name.name)
             if found and found.find(version.version):
                 raise AlreadyExists(f"{version.kid} exists already", kid=version.kid)
-            self.contents.save(_appended(found or Key(name.name, ()), version))
-        return version.info(newest=True)
+            saved = _appended(found or Key(name.name, ()), version)
+            self.contents.save(saved)
+        return _infos(saved)[-1]
 
     def list_keys(self, key: str | None = None) -> list[KeyInfo]:
         """All versions of a key, or of all keys, oldest first."""
@@ -106,11 +109,12 @@ class Admin:
         name = _name(key, "rotate")
         described = _described(options, ())
         last = self.contents.require(name.name).versions[-1]
-        fresh, bits = material.generate(last.kty, last.bits)  # slow for RSA, so not under the lock
+        fresh, bits = kinds.generate(last.kty, last.bits)  # slow for RSA, so not under the lock
         version = _version(name.name, last.kty, bits, fresh, {"key_ops": last.key_ops} | described)
         with self.contents.writing():
-            self.contents.save(_appended(self.contents.require(name.name), version))
-        return version.info(newest=not version.not_before or version.not_before <= now())
+            saved = _appended(self.contents.require(name.name), version)
+            self.contents.save(saved)
+        return _infos(saved)[-1]
 
     def set_enabled(self, key: str, enabled: bool) -> list[KeyInfo]:
         """Enable or disable a version, or all that are neither deleted nor destroyed.
@@ -171,6 +175,8 @@ class Admin:
         version = _selected(found, name)[0] if name.version else found.newest(now())
         if version is None:
             raise KeyDisabled(f"no version of {name} is enabled", kid=str(name), operation="public")
+        if version.material is None:
+            raise _unfit(version, ())
         if version.kty != "RSA":
             raise KeyOperationForbidden(
                 f"{version.kid} has no public half: it is a secret AES key",
@@ -178,7 +184,7 @@ class Admin:
                 operation="public",
                 next_step="Make a key for it: envelope keys create local:NAME --kty RSA.",
             )
-        pem = material.public_key(version).public_bytes(
+        pem = kinds.public_key(version).public_bytes(
             Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
         )
         return f"kid: {version.kid}\nalg: {version.alg}\n".encode() + pem
@@ -296,7 +302,7 @@ def _version(
         fresh_id(),
         "enabled",
         kty,
-        material.ALGORITHMS[kty],
+        kinds.ALGORITHMS[kty],
         bits,
         "enc",
         created=now(),

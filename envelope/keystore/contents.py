@@ -26,7 +26,7 @@ from envelope.keystore.records import (
     parse_key,
     version_json,
 )
-from envelope.keystore.store import HEAD, Folder, Signature, file_of
+from envelope.keystore.store import HEAD, Folder, Signature, file_of, settled
 from envelope.secret import Secret
 
 __all__ = ["Contents"]
@@ -83,7 +83,8 @@ class Contents:
             return None
         self.folder.check(plain=opened[1].protect == "permissions")
         key = self._parsed(found[0], name, opened[1], opened[2])
-        self._keys[name] = (opened[0], found[1], key)
+        if settled(found[1]):
+            self._keys[name] = (opened[0], found[1], key)
         self._warn_without_backup(key)
         return key
 
@@ -92,15 +93,11 @@ class Contents:
         key = self.key(name)
         if key is None:
             if self.folder.signature(HEAD) is None:
-                raise KeyNotFound(
-                    f"there is no keystore at {self.folder.path}, where local:{name} is looked for",
-                    kid=f"local:{name}",
-                    next_step="Set ENVELOPE_KEYSTORE to where it is, restore a backup, or run "
-                    "envelope init to make one.",
-                )
+                raise self._absent(f"local:{name}")
             raise KeyNotFound(
                 f"there is no key local:{name} in the keystore at {self.folder.path}",
                 kid=f"local:{name}",
+                operation="resolve",
                 next_step="Check the name, set ENVELOPE_KEYSTORE, or make it: "
                 f"envelope keys create local:{name}.",
             )
@@ -137,7 +134,9 @@ class Contents:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """The only writer; :meth:`save` and :meth:`save_head` are for inside."""
-        self.head()  # unlock (and perhaps ask a person) before anybody has to wait for us
+        # First unlock, and perhaps ask a person, before anybody has to wait for us.
+        if self.head() is None:
+            raise self._absent(None)
         with self.folder.locked():
             yield
 
@@ -168,6 +167,15 @@ class Contents:
         """Publish keystore.json, with the same keystore key as before."""
         self._write(HEAD, self._seals(head), head.to_json)
 
+    def _absent(self, kid: str | None) -> KeyNotFound:
+        return KeyNotFound(
+            f"there is no keystore at {self.folder.path}",
+            kid=kid,
+            operation="resolve",
+            next_step="Set ENVELOPE_KEYSTORE to where it is, restore a backup, or run "
+            "envelope init to make one.",
+        )
+
     def _opened(self) -> tuple[Signature, Head, Seals] | None:
         kept = self._head
         if kept is not None and kept[0] == self.folder.signature(HEAD):
@@ -185,8 +193,9 @@ class Contents:
         self.folder.check(plain=head.protect == "permissions")
         seals = self._seals(head)
         self._verify(data, HEAD, seals)
-        self._head = (state, head, seals)
-        return self._head
+        if settled(state):
+            self._head = (state, head, seals)
+        return state, head, seals
 
     def _seals(self, head: Head) -> Seals:
         if head.protect == "permissions":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from envelope import keyurl
 from envelope.errors import (
@@ -16,7 +16,7 @@ from envelope.errors import (
     KeyNotYetValid,
     KeyOperationForbidden,
 )
-from envelope.keys import WrappedKey
+from envelope.keys import Driver, KeyAdmin, WrappedKey
 from envelope.keystore import material, passphrase
 from envelope.keystore.admin import Admin
 from envelope.keystore.contents import Contents
@@ -157,6 +157,10 @@ class LocalDriver:
 
 
 LOCAL = LocalDriver()
+
+if TYPE_CHECKING:  # the protocols hold, arguments' names included
+    _driver: Driver = LOCAL
+    _admin: KeyAdmin = LOCAL.resolver({})
 
 
 def _exact(contents: Contents, name: str, version: str, operation: str) -> Version:

@@ -220,6 +220,8 @@ def _check_kind(version: Version, operation: str) -> None:
             kid=version.kid,
             operation=operation,
         )
+    if version.kty == "oct" and not len(version.material) * 8 == version.bits == 256:
+        raise Tampered(f"the material of {version.kid} is not 256 bits", kid=version.kid)
 
 
 def _wrong_size(kid: str) -> ConfigurationError:

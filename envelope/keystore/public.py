@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from envelope import keyurl
 from envelope.errors import ConfigurationError, KeyNotFound, KeyOperationForbidden
 from envelope.jose import b64u_decode, b64u_encode
-from envelope.keys import WrappedKey
+from envelope.keys import Driver, WrappedKey
 from envelope.keystore import material
 from envelope.secret import Secret
 
@@ -135,6 +135,9 @@ class PublicDriver:
 
 PUBLIC = PublicDriver()
 
+if TYPE_CHECKING:  # the protocol holds
+    _driver: Driver = PUBLIC
+
 
 def _file(name: str) -> str:
     parsed = keyurl.parse(name)
@@ -177,14 +180,18 @@ def _read(file: str) -> bytes:
         raise KeyNotFound(
             f"there is no file {file}",
             kid=f"public:{file}",
+            operation="resolve",
             next_step="Ask for the public key: envelope keys public local:NAME > FILE.pem.",
         ) from None
     except OSError as error:
         raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as opened:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ConfigurationError(f"{file} is not a file")
-        data = opened.read(_LARGEST + 1)
+        with open(descriptor, "rb", closefd=False) as opened:
+            data = opened.read(_LARGEST + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > _LARGEST:
         raise ConfigurationError(f"{file} is larger than {_LARGEST} bytes; a public key is not")
     return data

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from envelope.errors import ConfigurationError, Malformed, VaultUnavailable
 from envelope.secret import Secret
 
-__all__ = ["HEAD", "SUFFIX", "Folder", "check_access", "file_of"]
+__all__ = ["HEAD", "SUFFIX", "Folder", "Signature", "check_access", "file_of", "settled"]
 
 HEAD = "keystore.json"
 SUFFIX = ".key.json"
@@ -69,6 +69,15 @@ def signature(status: os.stat_result) -> Signature:
     )
 
 
+def settled(state: Signature) -> bool:
+    """Whether a file that was read just now can be told from a later one by its state.
+
+    Clocks of file systems tick in milliseconds, and inode numbers are used
+    again: a file that is replaced twice within a tick can look as it did before.
+    """
+    return time.time_ns() - max(state[3], state[4]) > 100_000_000
+
+
 class Folder:
     """Reads and writes the files of one keystore; knows nothing of what stands in them."""
 
@@ -96,7 +105,8 @@ class Folder:
         """A whole file and the state that it was read in, or None where there is none."""
         path = self.file(name)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            # Without blocking, should somebody have put a FIFO there.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError:
@@ -104,12 +114,15 @@ class Folder:
                 f"{path} may not be read by this user",
                 next_step="Use a keystore of your own: set ENVELOPE_KEYSTORE.",
             ) from None
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
             check_access(status, path, plain=plain)
             if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
                 raise Malformed("this is no file of a keystore", path=path)
-            return Secret(file.read(_LARGEST + 1)), signature(status)
+            with open(descriptor, "rb", closefd=False) as file:
+                return Secret(file.read(_LARGEST + 1)), signature(status)
+        finally:
+            os.close(descriptor)
 
     def write(self, name: str, data: Secret) -> None:
         """Replace a file as a whole; only under :meth:`locked`."""
