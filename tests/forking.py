@@ -1,0 +1,27 @@
+"""Run a check in a forked child."""
+
+from __future__ import annotations
+
+import os
+import traceback
+import warnings
+from collections.abc import Callable
+
+
+def holds_in_child(check: Callable[[], bool]) -> bool:
+    """Whether ``check`` returns true in a forked child. It must not take longer than a minute."""
+    with warnings.catch_warnings():  # forking with threads about is what these tests are for
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            import faulthandler
+
+            faulthandler.dump_traceback_later(60, exit=True)  # a hang becomes a failure
+            status = 0 if check() else 1
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
