@@ -192,7 +192,7 @@ def check_size(keys: bytes, bound_reserve: int, size: int) -> None:
 
 def used_size(header: Header) -> int:
     """The bytes of a header without its padding: its own size where it is compact."""
-    return _OVERHEAD + sum(_PRELUDE.unpack_from(header.raw)[-2:])
+    return _OVERHEAD + int(sum(_PRELUDE.unpack_from(header.raw)[-2:]))
 
 
 # --- Reading ------------------------------------------------------------------------------------
@@ -258,8 +258,17 @@ def parse(raw: bytes, file_size: int | None = None) -> Header:
         writer=_optional_text(bound_value, "writer"),
         keys=_key_section(keys_value),
     )
-    _check_critical(bound_value, "bound")
-    _check_critical(keys_value, "keys")
+    # Step 5, after all of step 4: what is malformed for every release asks for no upgrade.
+    critical = [
+        name
+        for value, what in ((bound_value, "bound"), (keys_value, "keys"))
+        for name in _critical_names(value, what)
+        if name not in _KNOWN_CRITICAL
+    ]
+    if critical:
+        raise UnsupportedFormat(f"the header has the critical extension {critical[0][:40]!a}")
+    if keys_value["dek"]["alg"] != DEK_ALG:
+        raise UnsupportedFormat("the data key is wrapped with an unknown algorithm")
     return header
 
 
@@ -298,16 +307,22 @@ def _key_section(keys: jose.JsonObject) -> KeySection:
     if ("recipients" in kek) == ("keyset" in kek):
         raise Malformed("kek has either `recipients` or `keyset`")
     keyset = _keyset_id(kek["keyset"]) if "keyset" in kek else None
-    if dek.get("alg") != DEK_ALG:
-        raise UnsupportedFormat("the data key is wrapped with an unknown algorithm")
+    alg = dek.get("alg")
+    if not isinstance(alg, str) or not alg:
+        raise Malformed("the data key has no alg")
+    wrapped_dek = jose.b64u_decode(
+        dek.get("encrypted_key"),
+        "dek.encrypted_key",
+        length=WRAPPED_DEK_BYTES if alg == DEK_ALG else None,
+    )
+    if len(wrapped_dek) > _MAX_ENCRYPTED_KEY:
+        raise Malformed("dek.encrypted_key is too long for any algorithm")
     return KeySection(
         kek_id=jose.b64u_decode(kek.get("id"), "kek.id", length=32),
         recipients=_recipients(kek["recipients"]) if keyset is None else (),
         keyset=keyset,
         signature=_optional_text(kek, "signature"),
-        dek_encrypted_key=jose.b64u_decode(
-            dek.get("encrypted_key"), "dek.encrypted_key", length=WRAPPED_DEK_BYTES
-        ),
+        dek_encrypted_key=wrapped_dek,
         kek=kek,
         other={name: value for name, value in keys.items() if name not in ("kek", "dek")},
     )
@@ -357,18 +372,16 @@ def _identity(kid: str) -> object:
         return kid
 
 
-def _check_critical(value: jose.JsonObject, what: str) -> None:
-    """Reader step 5. RFC 7515 section 4.1.11 has the same rule."""
+def _critical_names(value: jose.JsonObject, what: str) -> list[str]:
+    """The names in `crit`. RFC 7515 section 4.1.11 has the same rule."""
     if "crit" not in value:
-        return
+        return []
     names = value["crit"]
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise Malformed(f"{what}.crit is not a list of names")
     if len(set(names)) != len(names) or any(n not in value or n == "crit" for n in names):
         raise Malformed(f"{what}.crit names a member twice, or one that is not there")
-    unknown = [name for name in names if name not in _KNOWN_CRITICAL]
-    if unknown:
-        raise UnsupportedFormat(f"{what} has the critical extension {unknown[0][:40]!a}")
+    return names
 
 
 def _optional_text(value: jose.JsonObject, name: str) -> str | None:
