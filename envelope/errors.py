@@ -86,7 +86,7 @@ class EnvelopeError(Exception):
 
     def __str__(self) -> str:
         """The whole of it in one line: some callers (DuckDB, Dask) show nothing but this text."""
-        if f"[{self.code}]" in self.message:  # built from another error's text
+        if f" [{self.code}]. " in self.message:  # built from another error's text
             return self.message
         where = f"{self.path}: " if self.path and not self.message.startswith(self.path) else ""
         return f"{where}{self.message or type(self).__name__} [{self.code}]. {self.next_step}"
