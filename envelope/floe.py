@@ -23,7 +23,7 @@ from envelope.errors import Tampered, Truncated
 from envelope.offsets import FLOE_HEADER_SIZE, SEGMENT_OVERHEAD
 from envelope.secret import Secret
 
-__all__ = ["MAX_SEGMENTS", "ROTATION_BITS", "Opener", "Sealer", "segment_length_of"]
+__all__ = ["MAX_SEGMENTS", "ROTATION_BITS", "Opener", "Sealer", "in_profile", "segment_length_of"]
 
 ROTATION_BITS = 20
 MAX_SEGMENTS = 2**40
@@ -43,17 +43,21 @@ def segment_length_of(floe_header: bytes) -> int:
     """Reader step 10, first half: the segment length, if the parameters are in the profile.
 
     Raises:
-        Tampered: They are not, or the header is cut.
+        Tampered: They are not.
+        Truncated: The header is cut.
     """
     if len(floe_header) < FLOE_HEADER_SIZE:
         raise Truncated("the file ends inside its FLOE header")
     aead, kdf, length, iv_length = _PARAMETERS.unpack_from(floe_header)
-    power_of_two = length & (length - 1) == 0
-    if (aead, kdf, iv_length) != (0, 0, _IV_LENGTH) or not power_of_two:
+    if (aead, kdf, iv_length) != (0, 0, _IV_LENGTH) or not in_profile(length):
         raise Tampered("the FLOE parameters are not those of this format")
-    if not MIN_SEGMENT_LENGTH <= length <= MAX_SEGMENT_LENGTH:
-        raise Tampered("the FLOE segment length is outside this format's bounds")
     return int(length)
+
+
+def in_profile(segment_length: int) -> bool:
+    """Whether docs/format.md allows this segment length: a power of two in [4096, 16777216]."""
+    power_of_two = segment_length & (segment_length - 1) == 0
+    return power_of_two and MIN_SEGMENT_LENGTH <= segment_length <= MAX_SEGMENT_LENGTH
 
 
 class _Message:
@@ -184,25 +188,32 @@ class Opener(_Message):
         """
         length = len(segment)
         if length < SEGMENT_OVERHEAD or length > self.segment_length:
-            raise Truncated(f"segment {position} is cut")
+            raise Truncated(f"{self._named(position, length)} is cut")
         field = bytes(segment[:4])
         if last:
             if field == _NOT_LAST:
                 raise Truncated(f"the file ends with segment {position}, which is not its last")
             if int.from_bytes(field, "big") != length:
-                raise _wrong_length(position, int.from_bytes(field, "big"), length)
+                raise self._wrong_length(position, int.from_bytes(field, "big"), length)
         elif field != _NOT_LAST or length != self.segment_length:
-            raise Tampered(f"segment {position} says that it is the last, and more bytes follow")
+            raise Tampered(
+                f"{self._named(position, length)} says that it is the last, and more bytes follow"
+            )
         aad = _AAD.pack(position, last)
         plain = out[: length - SEGMENT_OVERHEAD]
         try:
             return self._cipher_for(position).decrypt_into(segment[4:16], segment[16:], aad, plain)
         except InvalidTag:
-            raise Tampered(f"segment {position} does not hold") from None
+            raise Tampered(f"{self._named(position, length)} does not hold") from None
 
+    def _named(self, position: int, length: int) -> str:
+        """The segment with its plaintext range, which is what a person can look for."""
+        start = position * (self.segment_length - SEGMENT_OVERHEAD)
+        end = start + max(length - SEGMENT_OVERHEAD, 1) - 1
+        return f"segment {position} (plaintext bytes {start} to {end})"
 
-def _wrong_length(position: int, says: int, length: int) -> Tampered | Truncated:
-    """A last segment that says it is longer than what is there was cut; any other was changed."""
-    if says > length:
-        return Truncated(f"segment {position}, the last, is cut")
-    return Tampered(f"segment {position}, the last, is followed by other bytes")
+    def _wrong_length(self, position: int, says: int, length: int) -> Tampered | Truncated:
+        """A last segment that can be as long as it says was cut; any other was changed."""
+        if length < says <= self.segment_length:
+            return Truncated(f"segment {position}, the last, is cut")
+        return Tampered(f"segment {position}, the last, is not as long as it says")
