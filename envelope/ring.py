@@ -379,7 +379,7 @@ def as_ring(
         return KeyRing.load(path, profile)
     from envelope import config
 
-    found = config.explain(path, profile).result
+    found = config.use(path, profile, keys=False).result
     return KeyRing(
         keys,
         encrypt_to=encrypt_to,
