@@ -21,8 +21,9 @@ from envelope.errors import (
 from envelope.keys import KeyInfo
 from envelope.keystore import material
 from envelope.keystore.contents import Contents
-from envelope.keystore.passphrase import Argon2, normalised
+from envelope.keystore.passphrase import normalised
 from envelope.keystore.records import Key, Version, hidden, now, parse_version, version_json
+from envelope.keystore.slots import Argon2
 from envelope.secret import Secret
 
 __all__ = ["pack", "unpack"]

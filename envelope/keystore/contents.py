@@ -26,6 +26,7 @@ from envelope.keystore.records import (
     parse_key,
     version_json,
 )
+from envelope.keystore.slots import Argon2, make_slot
 from envelope.keystore.store import HEAD, Folder, Signature, file_of, settled
 from envelope.secret import Secret
 
@@ -206,9 +207,9 @@ class Contents:
         slots: tuple[Mapping[str, Any], ...] = ()
         identity, keystore_key = fresh_id(), Secret.random(32)
         if protect == "passphrase":
-            cost = passphrase.Argon2.from_options(self.settings.get("argon2"))
+            cost = Argon2.from_options(self.settings.get("argon2"))
             chosen = passphrase.find(self.settings, new=True)
-            slots = (passphrase.make_slot(identity, keystore_key, chosen, cost),)
+            slots = (make_slot(identity, keystore_key, chosen, cost),)
         head = Head(identity, now(), protect, slots)
         self.folder.make()
         self.folder.check(plain=protect == "permissions")

@@ -17,10 +17,11 @@ from envelope.errors import (
     KeyOperationForbidden,
 )
 from envelope.keys import Driver, KeyAdmin, WrappedKey
-from envelope.keystore import material, passphrase
+from envelope.keystore import material, upkeep
 from envelope.keystore.admin import Admin
 from envelope.keystore.contents import Contents
 from envelope.keystore.records import Version, now
+from envelope.keystore.slots import Argon2
 from envelope.secret import Secret
 
 __all__ = ["LOCAL", "LocalKey", "LocalKeys"]
@@ -119,6 +120,28 @@ class LocalKeys(Admin):
             )
         return LocalKey(self.contents, newest)
 
+    # What only this keystore has. The command line finds these by name, since nothing imports it.
+
+    def check_passphrase(self, passphrase: Secret | None = None) -> int:
+        """See :func:`envelope.keystore.upkeep.unlock`."""
+        return upkeep.unlock(self.contents.settings, passphrase)
+
+    def add_passphrase(self, new: Secret, current: Secret | None = None) -> None:
+        """See :func:`envelope.keystore.upkeep.add_passphrase`."""
+        upkeep.add_passphrase(self.contents.settings, new, current)
+
+    def change_passphrase(self, new: Secret, current: Secret | None = None) -> None:
+        """See :func:`envelope.keystore.upkeep.change_passphrase`."""
+        upkeep.change_passphrase(self.contents.settings, new, current)
+
+    def remove_passphrase(self, passphrase: Secret) -> None:
+        """See :func:`envelope.keystore.upkeep.remove_passphrase`."""
+        upkeep.remove_passphrase(self.contents.settings, passphrase)
+
+    def examine(self) -> list[upkeep.Finding]:
+        """See :func:`envelope.keystore.upkeep.examine`."""
+        return upkeep.examine(self.contents.settings)
+
 
 class LocalDriver:
     """The entry point of the scheme ``local``."""
@@ -140,7 +163,7 @@ class LocalDriver:
         if settings.get("protect") not in (None, "passphrase", "permissions"):
             raise ConfigurationError("local: protect is passphrase or permissions")
         if "argon2" in settings:
-            passphrase.Argon2.from_options(settings["argon2"])
+            Argon2.from_options(settings["argon2"])
             settings["argon2"] = dict(settings["argon2"])
         chosen = (
             settings.get("keystore") or os.environ.get("ENVELOPE_KEYSTORE") or _default_folder()

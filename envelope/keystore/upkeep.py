@@ -12,6 +12,7 @@ from envelope.errors import AccessDenied, ConfigurationError, EnvelopeError, Key
 from envelope.keystore import passphrase as phrases
 from envelope.keystore.contents import Contents
 from envelope.keystore.records import Head, Key, now, timestamp
+from envelope.keystore.slots import Argon2, make_slot, open_slots
 from envelope.keystore.store import HEAD, check_access, file_of
 from envelope.secret import Secret
 
@@ -111,7 +112,7 @@ def _opened(contents: Contents, passphrase: Secret | None) -> tuple[int, Secret,
     if head.protect != "passphrase":
         raise ConfigurationError(f"the keystore at {folder} has no passphrase, only permissions")
     given = phrases.normalised(passphrase) if passphrase else phrases.find(contents.settings)
-    opened = phrases.open_slots(head, given)
+    opened = open_slots(head, given)
     if opened is None:
         raise phrases.wrong_passphrase(folder)
     return opened[0], opened[1], head
@@ -130,8 +131,8 @@ def _rewrite(
         chosen = phrases.normalised(new)
         if not len(chosen):
             raise ConfigurationError("a passphrase must not be empty")
-        cost = phrases.Argon2.from_options(contents.settings.get("argon2"))
-        fresh = phrases.make_slot(before.id, keystore_key, chosen, cost)
+        cost = Argon2.from_options(contents.settings.get("argon2"))
+        fresh = make_slot(before.id, keystore_key, chosen, cost)
     phrases.remember(contents.folder.path, before.id, keystore_key)
     with contents.writing():
         head = contents.head()

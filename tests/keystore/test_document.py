@@ -136,7 +136,7 @@ def test_every_member_that_is_written_is_documented(
 
 def test_the_parameters_and_sizes_in_the_document_are_those_of_the_code() -> None:
     from envelope.keystore import store
-    from envelope.keystore.passphrase import Argon2
+    from envelope.keystore.slots import Argon2
 
     text = (ROOT / "docs" / "keystore.md").read_text()
     default = Argon2()

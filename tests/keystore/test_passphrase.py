@@ -13,7 +13,7 @@ import pytest
 from envelope import errors
 from envelope.keystore import passphrase
 from envelope.keystore.driver import LOCAL, LocalKeys
-from envelope.keystore.passphrase import Argon2
+from envelope.keystore.slots import Argon2
 from envelope.secret import Secret
 from tests.keystore.conftest import PASSPHRASE, Open
 

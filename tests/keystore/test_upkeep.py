@@ -120,3 +120,11 @@ def test_a_broken_head_is_found(protected: LocalKeys) -> None:
 def test_without_a_passphrase_the_rest_is_examined(protected: LocalKeys) -> None:
     passphrase.forget()
     assert codes(protected) == {("ok", "access"), ("ok", "protection"), ("warning", "locked")}
+
+
+def test_a_resolver_offers_all_of_it_to_the_command_line(protected: LocalKeys) -> None:
+    protected.add_passphrase(SECOND)
+    protected.change_passphrase(THIRD, SECOND)
+    assert (protected.check_passphrase(), protected.check_passphrase(THIRD)) == (0, 1)
+    protected.remove_passphrase(THIRD)
+    assert protected.examine() == upkeep.examine(protected.contents.settings)
