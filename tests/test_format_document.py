@@ -1,4 +1,4 @@
-"""docs/format.md: its examples are what the independent writer makes, its rules all have numbers."""
+"""docs/format.md: its examples are what the independent writer makes, its rules are numbered."""
 
 from __future__ import annotations
 
