@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import traceback
 import warnings
 from collections.abc import Callable
@@ -16,9 +17,8 @@ def holds_in_child(check: Callable[[], bool]) -> bool:
     if child == 0:
         status = 1
         try:
-            import faulthandler
-
-            faulthandler.dump_traceback_later(60, exit=True)  # a hang becomes a failure
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(60)  # a hang becomes a failure
             status = 0 if check() else 1
         except BaseException:
             traceback.print_exc()
