@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from envelope import context as contexts
 from envelope import floe, header, hierarchy
 from envelope._version import __version__
-from envelope.errors import EnvelopeError, FileChanged, IntegrityError, Truncated
+from envelope.errors import (
+    ConfigurationError,
+    EnvelopeError,
+    FileChanged,
+    IntegrityError,
+    Truncated,
+)
 from envelope.header import Header
 from envelope.offsets import DEFAULT_SEGMENT_LENGTH, FLOE_HEADER_SIZE, Layout
 from envelope.ring import Access, Grant, KeyRing
@@ -83,6 +89,10 @@ def _begin(
     segment_length: int,
     header_size: int | None,
 ) -> Outgoing:
+    if not floe.in_profile(segment_length):
+        raise ConfigurationError(
+            f"segment_length is a power of two from 4096 to 16777216, not {segment_length}"
+        )
     contexts.check(context, None, ring.required_context)
     grant = ring.grant()
     envelope_header = header.build(bound, grant.keys, grant.dek, header_size)
@@ -93,7 +103,10 @@ def _begin(
 
 def read_header(source: Source) -> tuple[Header, bytes]:
     """Reader steps 1 to 5, and the FLOE header's bytes, which nothing has proven yet."""
-    start = _read(source, 0, header.FILE_HEADER_SIZE + FLOE_HEADER_SIZE, exact=False)
+    # A pipe can't be read twice, so nothing of the segments may be taken from it here.
+    seekable = source.size is not None
+    guess = header.FILE_HEADER_SIZE + FLOE_HEADER_SIZE if seekable else header.FIXED_SIZE
+    start = _read(source, 0, guess, exact=False)
     size = header.size_of(start, source.size)
     if size + FLOE_HEADER_SIZE > len(start):
         start += _read(source, len(start), size + FLOE_HEADER_SIZE - len(start), exact=False)

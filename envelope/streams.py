@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Reader", "Stats", "Writer", "open"]
 
+_NOTHING = memoryview(b"")
 _MOST_AHEAD = 64  # segments; the depth of the line bounds it further
 
 
@@ -150,7 +151,7 @@ class Reader(io.BufferedIOBase):
         self._size = self._incoming.plain_size
         self._capacity = self._incoming.layout.capacity
         self._batch: Batch | None = None  # whose plaintext the window shows
-        self._window = self._incoming.tail or memoryview(b"")
+        self._window = self._incoming.tail or _NOTHING
         self._start = (self._size or 0) - len(self._window)
         self._end_of_last_read = -1
         self._grow = False  # this read goes on where the last one ended
@@ -291,7 +292,7 @@ class Reader(io.BufferedIOBase):
         if not self.closed:
             try:
                 self._opening.settle()
-                self._window = memoryview(b"")
+                self._window = _NOTHING
                 self._batch = None
                 self._source.close()
             finally:
@@ -311,7 +312,7 @@ class Reader(io.BufferedIOBase):
     def _held(self) -> memoryview:
         """The plaintext at the position that is at hand already."""
         index = self._position - self._start
-        return self._window[index:] if 0 <= index < len(self._window) else self._window[:0]
+        return self._window[index:] if 0 <= index < len(self._window) else _NOTHING
 
     def _advance(self, piece: memoryview) -> memoryview:
         self._position += len(piece)
@@ -357,9 +358,9 @@ class Reader(io.BufferedIOBase):
         self._let_go()
         if self._incoming.segments is None:
             opening.schedule()
-            return self._show(opening.take()) if opening.pending else self._window
+            return self._show(opening.take()) if opening.pending else _NOTHING
         if self._position >= (self._size or 0):
-            return self._window
+            return _NOTHING
         if self._grow:
             self._ahead, self._grow = min(max(1, self._ahead * 2), _MOST_AHEAD), False
         first = self._position // self._capacity
@@ -382,7 +383,7 @@ class Reader(io.BufferedIOBase):
         if self._batch is not None:
             self._opening.give_back(self._batch)
             self._batch = None
-            self._window = self._window[:0]
+            self._window = _NOTHING
 
 
 def _up_to_newline(held: memoryview) -> bytes:

@@ -84,16 +84,9 @@ class Writer(io.BufferedIOBase):
         self._check_open()
         return self._sealing.written
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Only to where it stands already: some programs (FUSE among them) do that."""
-        self._check_open()
-        position = self._sealing.written
-        target = {io.SEEK_SET: offset, io.SEEK_CUR: position + offset}.get(
-            whence, position + offset
-        )
-        if target != position:
-            raise io.UnsupportedOperation("an encrypted file is written from front to end")
-        return position
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> NoReturn:
+        """Never, not even to where it stands: zipfile takes that as leave to go back later."""
+        raise io.UnsupportedOperation("an encrypted file is written from front to end")
 
     def fileno(self) -> NoReturn:
         raise io.UnsupportedOperation("an encrypted file's descriptor would take plaintext")

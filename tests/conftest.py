@@ -6,8 +6,13 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
+
+from envelope.ring import KeyRing
+from tests.memory_driver import MemoryDriver, installed
 
 # The developer's key ring, keystore and configuration must neither help nor suffer. It happens at
 # import, so that programs which tests start inherit it.
@@ -29,3 +34,16 @@ os.environ["HOME"] = _home
 # How long an example takes depends on who else is using the machine.
 settings.register_profile("envelope", deadline=None, print_blob=True)
 settings.load_profile("envelope")
+
+
+@pytest.fixture
+def driver() -> Iterator[MemoryDriver]:
+    """The in-memory driver, serving `local:` keys."""
+    with installed() as memory:
+        yield memory
+
+
+@pytest.fixture
+def ring(driver: MemoryDriver) -> KeyRing:
+    """A key ring over a fresh in-memory key."""
+    return KeyRing("local:lake", settings={"local": {"seed": driver.seed}})
