@@ -223,6 +223,7 @@ def test_reading_it_all_opens_each_segment_once_and_the_last_twice(ring: KeyRing
         while file.read(10_000):
             pass
         assert file.stats.opened_bytes == 1000 * SEGMENT + last_twice
+    source.seek(0)
     with envelope.open(source, keys=ring) as file:
         file.read()
         assert file.stats.opened_bytes == 1000 * SEGMENT + last_twice
