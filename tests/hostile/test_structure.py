@@ -78,8 +78,8 @@ def arrangements(count: int) -> list[tuple[int, ...]]:
     orders = set(itertools.permutations(whole))
     for i in whole:
         orders.add(whole[:i] + whole[i + 1 :])
-        orders.update(whole[:at] + (i,) + whole[at:] for at in range(count + 1))
-        orders.update(whole[:at] + (i,) + whole[at + 1 :] for at in whole)
+        orders.update((*whole[:at], i, *whole[at:]) for at in range(count + 1))
+        orders.update((*whole[:at], i, *whole[at + 1 :]) for at in whole)
     return sorted(orders - {whole, ()})
 
 
