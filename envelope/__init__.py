@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from envelope.files import decrypt_file, encrypt_file, reencrypt
     from envelope.inspection import inspect, verify
     from envelope.limits import Limits
-    from envelope.rewrap import rewrap
+    from envelope.rewrapping import rewrap
     from envelope.ring import KeyRing
     from envelope.streams import open  # noqa: A004  envelope.open is meant to read like open
     from envelope.values import decrypt, encrypt
@@ -30,7 +30,7 @@ _HOMES = {
     "inspect": "inspection",
     "open": "streams",
     "reencrypt": "files",
-    "rewrap": "rewrap",
+    "rewrap": "rewrapping",
     "verify": "inspection",
 }
 

@@ -9,6 +9,7 @@ import io
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -213,11 +214,11 @@ class FileSink:
 
 
 class FsspecSink:
-    """An object behind a URL.
+    """An object behind a URL, uploaded whole at the commit.
 
-    Up to 8 MiB wait in memory and go up in one request, which either happens
-    or does not. Longer ones are an upload that the store publishes only when it
-    is committed.
+    Until then the ciphertext waits in memory, or past 8 MiB in a temporary local
+    file: what a file system of fsspec does with an upload that is given up
+    differs from store to store, and some publish it.
     """
 
     parallel = False
@@ -236,23 +237,22 @@ class FsspecSink:
             self._held += data
             if len(self._held) <= _SMALL_OBJECT:
                 return
-            self._file = self._fs.open(self._path, "wb", autocommit=False)
+            self._file = tempfile.NamedTemporaryFile(prefix="envelope-", suffix=TEMPORARY_SUFFIX)
             data, self._held = memoryview(bytes(self._held)), None
         self._file.write(data)
 
     def commit(self) -> None:
         if self._held is not None:
-            self._fs.pipe_file(self._path, bytes(self._held))
-            self._held = bytearray()
+            self._fs.pipe_file(self._path, bytes(self._held))  # one request
         else:
-            self._file.close()
-            self._file.commit()
+            self._file.flush()
+            self._fs.put_file(self._file.name, self._path)
+        self.abort()
 
     def abort(self) -> None:
-        file, self._file, self._held = self._file, None, bytearray()
-        if file is not None:
-            file.discard()
-            file.closed = True  # else its __del__ would upload what is left
+        self._held = bytearray()
+        if self._file is not None:
+            self._file.close()  # and with that it is gone
 
 
 def _with_execution(by_umask: int) -> int:

@@ -151,7 +151,7 @@ def test_how_data_is_cut_into_writes_makes_no_difference(cuts: list[int], thread
         assert envelope.decrypt(target.getvalue(), keys=ring) == b"".join(pieces)
 
 
-# --- As a file for others -------------------------------------------------------------------------
+# --- As a file for others ---
 
 
 def test_text_mode_reads_and_writes_lines(ring: KeyRing, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_text_mode_reads_and_writes_lines(ring: KeyRing, tmp_path: Path) -> None
     with envelope.open(path, "w", keys=ring, encoding="utf-8", newline="\n") as file:
         file.writelines(f"zeile {n} ä\n" for n in range(1000))
     with envelope.open(path, "r", keys=ring, encoding="utf-8") as file:
-        assert [line for line in file] == [f"zeile {n} ä\n" for n in range(1000)]
+        assert list(file) == [f"zeile {n} ä\n" for n in range(1000)]
 
 
 def test_csv_zip_and_gzip_take_it_as_a_file(ring: KeyRing, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_pandas_and_pyarrow_take_it_as_a_file(ring: KeyRing, tmp_path: Path) -> 
         frame.to_parquet(file)
     with envelope.open(tmp_path / "p", keys=ring) as file:
         assert pq.read_table(file, columns=["b"])["b"].to_pylist() == frame["b"].tolist()
-        assert 0 < file.stats.opened_bytes
+        assert file.stats.opened_bytes > 0
     with envelope.open(tmp_path / "csv", "w", keys=ring) as text:
         frame.to_csv(text, index=False)
     with envelope.open(tmp_path / "csv", keys=ring) as file:
@@ -202,7 +202,7 @@ def test_numpy_reads_into_an_array(ring: KeyRing) -> None:
         assert (array == data).all()
 
 
-# --- What it knows, and what it does not do --------------------------------------------------------
+# --- What it knows, and what it does not do ---
 
 
 def test_a_random_read_opens_only_the_segments_it_covers(ring: KeyRing) -> None:
@@ -283,7 +283,7 @@ def test_plain_data_is_said_to_be_plain(ring: KeyRing, tmp_path: Path) -> None:
         envelope.open(tmp_path / "plain.csv", keys=ring)
 
 
-# --- Cut and changed files -------------------------------------------------------------------------
+# --- Cut and changed files ---
 
 
 @pytest.mark.parametrize("cut", [1, 31, 32, 33, SEGMENT, SEGMENT + 1, 3 * SEGMENT])
@@ -313,7 +313,7 @@ def test_a_changed_segment_is_refused_when_it_is_read_and_nothing_of_it_comes_ou
             file.read()
 
 
-# --- Pipes -----------------------------------------------------------------------------------------
+# --- Pipes ---
 
 
 @pytest.fixture
@@ -366,9 +366,8 @@ def test_a_cut_pipe_gives_a_proven_beginning_and_then_truncated(
     data = os.urandom(1000 * CAPACITY)
     stored = encrypted(ring, data).getvalue()
     got = bytearray()
-    with envelope.open(pipe(stored[:-cut]), keys=ring) as file:
-        with pytest.raises(Truncated):
-            while piece := file.read1(1 << 20):
-                got += piece
+    with envelope.open(pipe(stored[:-cut]), keys=ring) as file, pytest.raises(Truncated):
+        while piece := file.read1(1 << 20):
+            got += piece
     assert got
     assert data.startswith(got)

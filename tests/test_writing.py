@@ -69,7 +69,7 @@ def aborted() -> Iterator[list[events.WriteAborted]]:
     unsubscribe()
 
 
-# --- Ways to fail -----------------------------------------------------------------------------------
+# --- Ways to fail ---
 
 
 def in_a_with(start: Opener) -> None:
@@ -393,7 +393,7 @@ def test_a_way_to_fail_leaves_what_was_there_and_says_so(
     assert [event.path for event in aborted] == [str(target)]
 
 
-# --- Collected instead of closed --------------------------------------------------------------------
+# --- Collected instead of closed ---
 
 
 @pytest.mark.parametrize(
@@ -441,7 +441,7 @@ def test_an_interpreter_that_exits_publishes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
-# --- close() while an exception is handled -------------------------------------------------------------
+# --- close() while an exception is handled ---
 
 
 def test_close_in_a_handler_of_a_newer_exception_says_that_nothing_was_published(
@@ -511,7 +511,7 @@ def test_exit_without_an_exception_always_publishes(
     assert envelope.decrypt(target.read_bytes(), keys=ring) == b"x"
 
 
-# --- Ways to succeed -----------------------------------------------------------------------------------
+# --- Ways to succeed ---
 
 
 def test_a_file_is_not_there_before_it_is_closed(
