@@ -50,6 +50,12 @@ def add_untrusted(bad: Callable[..., None]) -> None:
         bad(f"kid-{name}", what, "UntrustedKey", 7, data)
     later = message("later", recipients=[LAKE | {"alg": "X-LATER"}]).data()
     bad("alg-unknown", "Only an unknown algorithm, on a trusted kid", "UntrustedKey", 7, later)
+    pkcs1 = recipient_rsa(KEK, "downgrade") | {"alg": "RSA1_5"}
+    data = message("downgrade", recipients=[pkcs1]).data()
+    what = "RSA1_5, which a vault would do with the same key, on a trusted kid"
+    bad("alg-rsa1_5", what, "UntrustedKey", 7, data, keys=["rsa"])
+    data = message("a128kw", recipients=[LAKE | {"alg": "A128KW"}]).data()
+    bad("alg-a128kw", "A128KW on a trusted kid", "UntrustedKey", 7, data)
     keyset = message("keyset", kek_members={"keyset": b64u_text(bytes(16))}).data()
     bad("keyset-unknown", "A keyset that is not configured", "UntrustedKey", 7, keyset)
 
