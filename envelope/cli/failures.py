@@ -1,0 +1,101 @@
+"""Errors as the command line tells them: a line, a next step, an object, an exit status."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from envelope.errors import EnvelopeError
+
+__all__ = ["Failure", "explained", "shown"]
+
+_STEPS = {
+    errno.ENOENT: "Check the path.",
+    errno.EACCES: "Check who owns it and its permissions.",
+    errno.EISDIR: "Give -r to work on a folder.",
+    errno.ENOSPC: "Make room, then run again; nothing half-written is left.",
+    errno.EDQUOT: "Make room, then run again; nothing half-written is left.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong, with which input, and what to do.
+
+    ``error`` is a code of docs/errors.md, or the operating system's name of the
+    error (``ENOENT``), or ``INTERNAL``.
+    """
+
+    error: str
+    path: str | None
+    message: str
+    next_step: str
+    exit: int
+    retryable: bool
+    kid: str | None = None
+    operation: str | None = None
+    provider_code: str | None = None
+    request_id: str | None = None
+
+    def lines(self) -> list[str]:
+        where = "" if self.path is None else f"{self.path}: "
+        return [f"envelope: {where}{self.message} [{self.error}]", f"    {self.next_step}"]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def explained(error: BaseException, path: str | None = None) -> Failure:
+    """Any exception as a failure of the input ``path``."""
+    if isinstance(error, EnvelopeError):
+        where = error.path or path
+        message = error.message or type(error).__name__
+        if where and message.startswith(where):
+            message = message[len(where) :].lstrip(": ")
+        return Failure(
+            error.code,
+            where,
+            message,
+            error.next_step,
+            error.exit,
+            error.retryable,
+            error.kid,
+            error.operation,
+            error.provider_code,
+            error.request_id,
+        )
+    if isinstance(error, OSError):
+        return _of_system(error, path)
+    if isinstance(error, ImportError) or "Protocol not known" in str(error):
+        # fsspec's words for a URL whose file system is not installed, or that there is not
+        step = "Check the URL, or install the package that serves it."
+        return Failure("ENV-CONFIG", path, str(error), step, 2, False)
+    text = f"{type(error).__name__}: {error}"
+    step = "This is a defect of envelope: run again with --debug, and report what it shows."
+    return Failure("INTERNAL", path, text, step, 1, False)
+
+
+def _of_system(error: OSError, path: str | None) -> Failure:
+    code = errno.errorcode.get(error.errno or 0, "EIO")
+    named = error.filename if isinstance(error.filename, (str, bytes)) else None
+    where = os.fsdecode(named) if named else path
+    message = error.strerror or str(error) or type(error).__name__
+    missing = isinstance(error, FileNotFoundError)
+    step = _STEPS.get(error.errno or 0, "Correct what the system complains of, then run again.")
+    return Failure(code, where, message, step, 5 if missing else 7, False)
+
+
+def shown(text: str) -> str:
+    """``text`` with everything escaped that could move a terminal's cursor or start a line.
+
+    File names, contexts and kids are an attacker's text.
+    """
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else _escaped(sign) for sign in text)
+
+
+def _escaped(sign: str) -> str:
+    return sign.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -1,0 +1,113 @@
+"""``inspect`` and ``verify``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from envelope.cli.batch import each
+from envelope.cli.jobs import Jobs, OnProgress, Paths, Recursive
+from envelope.cli.options import ContextOptions, KeyOptions, WorkOptions
+from envelope.cli.output import Output, amount, columns
+from envelope.cli.progress import progress_bar
+from envelope.cli.signatures import examples
+from envelope.cli.standard import standard_input
+from envelope.cli.targets import DEFAULT_SUFFIX
+from envelope.cli.trees import Input, Skipped, inputs, is_encrypted, total_size
+
+if TYPE_CHECKING:
+    from envelope.inspection import Inspection
+
+__all__ = ["inspect", "verify"]
+
+
+@examples(
+    "envelope inspect report.csv.env1",
+    "envelope inspect report.csv.env1 --json",
+    "envelope inspect -r sealed --json",
+)
+def inspect(out: Output, paths: Paths, recursive: Recursive = False) -> int:
+    """Show what files claim about themselves. No key is needed, and nothing of it is proven.
+
+    With -r, every file that starts as an encrypted one is shown, whatever its name.
+    """
+    from envelope.inspection import inspect as verb
+
+    def show(found: Input, _on_progress: OnProgress) -> Callable[[], None]:
+        claims = verb(_source(found))
+        return lambda: out.answer(claims.to_json(), *_claims(claims))
+
+    with progress_bar(out, False, lambda: None) as bar:
+        found = inputs(paths, recursive=recursive, wanted=_only_encrypted)
+        return each(out, found, show, bar=bar, several=len(paths) > 1 or recursive)
+
+
+@examples(
+    "envelope verify report.csv.env1 --key local:lake",
+    "envelope verify -r sealed --trust local:lake --jobs 4",
+    "curl -s https://example.com/report.env1 | envelope verify -",
+)
+def verify(
+    out: Output,
+    paths: Paths,
+    keys: KeyOptions,
+    context: ContextOptions,
+    work: WorkOptions,
+    recursive: Recursive = False,
+    jobs: Jobs = 1,
+) -> int:
+    """Prove every byte of files, without writing their plaintext anywhere.
+
+    With -r, files are checked that start as encrypted ones or whose name ends in the suffix.
+    """
+    from envelope.inspection import verify as verb
+
+    suffix = out.configuration().files.get("suffix", DEFAULT_SUFFIX)
+    given = {"keys": keys.ring(out), **context.verb(), **work.verb(out)}
+
+    def check(found: Input, on_progress: OnProgress) -> Callable[[], None]:
+        proven = verb(_source(found), on_progress=on_progress, **given)
+        line = f"OK  {proven.source} ({amount(proven.size)})"
+        return lambda: out.result(proven.to_json(), line)
+
+    def wanted(found: Input) -> Skipped | None:
+        return None if suffix and found.path.endswith(suffix) else _only_encrypted(found)
+
+    def all_inputs() -> Any:
+        return inputs(paths, recursive=recursive, wanted=wanted)
+
+    several = len(paths) > 1 or recursive
+    with progress_bar(out, work.progress, lambda: total_size(all_inputs())) as bar:
+        return each(out, all_inputs(), check, bar=bar, several=several, jobs=jobs)
+
+
+def _source(found: Input) -> Any:
+    return standard_input() if found.path == "-" else found.path
+
+
+def _only_encrypted(found: Input) -> Skipped | None:
+    if is_encrypted(found.path):
+        return None
+    return Skipped(found.path, "not encrypted", told=False)
+
+
+def _claims(claims: Inspection) -> list[str]:
+    unknown = "unknown: it came through a pipe"
+    rows = [
+        ("format", "envelope/1, header of {} B, segments of {} B"),
+        ("size", unknown if claims.size is None else f"{claims.size} B"),
+        ("stored size", unknown if claims.stored_size is None else f"{claims.stored_size} B"),
+        ("created", claims.created or "not said"),
+        ("writer", claims.writer or "not said"),
+        ("KEK id", claims.kek_id),
+        *(("recipient", f"{kid} ({alg})") for kid, alg in claims.recipients),
+        *(("context", f"{name}={value}") for name, value in sorted(claims.context.items())),
+    ]
+    if claims.keyset:
+        rows.append(("keyset", claims.keyset))
+    if claims.signed:
+        rows.append(("signature", "there is one, and it was not looked at"))
+    form = rows[0][1].format(claims.header_size, claims.segment_length)
+    rows[0] = ("format", form)
+    lines = columns([f"  {name}", value] for name, value in rows)
+    return [f"{claims.source}: claims, not verified:", *lines]
