@@ -1,0 +1,1 @@
+"""Other programs that encrypt a file, each as a :class:`~benchmarks.peers.peer.Peer`."""
