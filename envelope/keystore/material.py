@@ -2,9 +2,10 @@
 
 docs/keystore.md, "Keys and kids" and "Protection by passphrase".
 
-Failures of a primitive are raised again after its ``except`` block has been
-left: the frames of ``aes_key_unwrap`` hold the wrapping key in plain, and an
-exception's context would carry them into every report that prints locals.
+An error is raised only once the ``except`` block of what failed has been left. The
+context that Python would otherwise attach leads into the frames below, and those of
+our own parsers hold their text, which can be a key in plain. (``cryptography`` 50 has its
+primitives in compiled code without frames; this does not rely on that.)
 """
 
 from __future__ import annotations
@@ -203,7 +204,7 @@ def unwrap(version: Version, encrypted_key: bytes) -> Secret:
         elif not len(encrypted_key) % 8 and 24 <= len(encrypted_key) <= 4104:
             key = Secret(aes_key_unwrap(version.material.reveal(), encrypted_key))
     except (InvalidUnwrap, ValueError):
-        pass  # told below, where no frame holds the wrapping key
+        pass  # told below, without the context
     if key is None:
         raise KeyMismatch(
             f"the encrypted key does not unwrap under {version.kid}",

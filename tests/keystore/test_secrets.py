@@ -11,7 +11,7 @@ import pytest
 
 from envelope import errors, events
 from envelope.keys import WrappedKey
-from envelope.keystore import passphrase, upkeep
+from envelope.keystore import backup, passphrase, upkeep
 from envelope.keystore.driver import LOCAL, LocalKeys
 from envelope.secret import Secret
 from envelope.testing.conformance import spelled, told
@@ -100,6 +100,23 @@ def test_no_error_tells_a_secret(
     with pytest.raises(errors.EnvelopeError) as caught:
         FAILURES[name](keys)
     assert leaked(told(caught.value) + caplog.text, secrets) == []
+
+
+@pytest.mark.parametrize("old", ['"use"', '"keys"', '"bits":', '"value":"'])
+def test_a_malformed_backup_that_its_passphrase_opens_tells_no_secret(
+    plain: LocalKeys, open_keystore: Open, monkeypatch: pytest.MonkeyPatch, old: str
+) -> None:
+    new = {'"use"': '"kty"', '"keys"': '"keyz"', '"bits":': '"bots":', '"value":"': '"value":"~'}
+    content = backup._content
+    monkeypatch.setattr(
+        backup,
+        "_content",
+        lambda *given: Secret(content(*given).reveal().replace(old.encode(), new[old].encode())),
+    )
+    blob = plain.backup(None, Secret(BACKUP.encode()))
+    with pytest.raises(errors.IntegrityError) as caught:
+        open_keystore("there").restore(blob, Secret(BACKUP.encode()))
+    assert leaked(told(caught.value), canaries(plain)) == []
 
 
 @pytest.mark.parametrize("source", ["environment", "file", "command", "bad command", "given"])
