@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from envelope import caller, message
 from envelope import context as contexts
+from envelope.errors import EnvelopeError
 from envelope.offsets import DEFAULT_SEGMENT_LENGTH
 from envelope.pipeline import DEFAULT_THREADS, Batch, Opening
 from envelope.ring import KeyRing, as_ring
@@ -366,12 +367,23 @@ class Reader(io.BufferedIOBase):
         first = self._position // self._capacity
         needed = (self._position + want - 1) // self._capacity + 1
         end = min(needed + self._ahead, self._incoming.segments)
+        try:
+            return self._show(self._opened(first, end))
+        except EnvelopeError:
+            # A run fails as a whole. Only the segment at the position may decide on this read: those
+            # before a bad one are still given out, and those after it can be read again.
+            opening.jump(first)
+            return self._show(opening.run(first, 1))
+
+    def _opened(self, first: int, end: int) -> Batch:
+        """A run that begins with the segment ``first``, or has it; up to ``end`` is under way."""
+        opening = self._opening
         if not opening.comes_next(first):
             opening.jump(first)
             if not self._ahead and end - first <= opening.per_batch:
-                return self._show(opening.run(first, end - first))
+                return opening.run(first, end - first)
         opening.schedule(end)
-        return self._show(opening.take())
+        return opening.take()
 
     def _show(self, batch: Batch) -> memoryview:
         self._batch = batch
