@@ -370,8 +370,8 @@ class Reader(io.BufferedIOBase):
         try:
             return self._show(self._opened(first, end))
         except EnvelopeError:
-            # A run fails as a whole. Only the segment at the position may decide on this read: those
-            # before a bad one are still given out, and those after it can be read again.
+            # A run fails as a whole. Only the segment at the position may decide on this read:
+            # those before a bad one are given out, and those after it can be read again.
             opening.jump(first)
             return self._show(opening.run(first, 1))
 
