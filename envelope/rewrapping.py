@@ -194,6 +194,10 @@ def _replace(
             _write(stored, sink, old, new, on_progress)
         os.fchown(sink.fileno(), stored.status.st_uid, stored.status.st_gid)
         _copy_attributes(stored.fileno(), sink.fileno())
+        if durable:
+            # Before the check and not only in commit: a sync takes seconds, in which somebody may
+            # publish another file that the rename would then undo.
+            os.fsync(sink.fileno())
         current = memoryview(bytearray(old.size))
         if stored.read_into(0, current) != old.size or current != old.raw:
             raise FileChanged("the file's header was changed meanwhile", path=path)
