@@ -194,6 +194,28 @@ def test_a_pattern_for_a_vault_covers_every_version_of_its_keys_alone() -> None:
     assert not matches(everything, parse(f"azurekeyvault-secret://acme/lake/{VERSION}"))
 
 
+def test_a_pattern_for_a_vault_that_has_a_version_covers_nothing() -> None:
+    assert not matches(KeyName(LAKE.scheme, LAKE.host, "*", VERSION), LAKE_1)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("azurekeyvault://user@acme/lake", "user info"),
+        ("azurekeyvault://acme/l%61ke", "percent-encoding"),
+        ("azurekeyvault://acme/lake?x", "a query"),
+        ("azurekeyvault://acme/lake#x", "a fragment"),
+        ("azurekeyvault://acme/lake\\x", "a backslash"),
+        ("azurekeyvault://acme:0443/lake", "the port"),
+        ("azurekeyvault://acme./lake", "not a host name"),
+        ("https://acme/keys/lake", "full host name"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong(text: str, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why):
+        parse(text)
+
+
 def test_a_name_without_version_covers_all_versions_and_one_with_it_only_its_own() -> None:
     assert matches(LAKE, LAKE_1)
     assert matches(LAKE_1, LAKE_1)
