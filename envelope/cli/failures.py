@@ -68,13 +68,19 @@ def explained(error: BaseException, path: str | None = None) -> Failure:
         )
     if isinstance(error, OSError):
         return _of_system(error, path)
-    if isinstance(error, ImportError) or "Protocol not known" in str(error):
-        # fsspec's words for a URL whose file system is not installed, or that there is not
+    if _about_url(error):
         step = "Check the URL, or install the package that serves it."
         return Failure("ENV-CONFIG", path, str(error), step, 2, False)
     text = f"{type(error).__name__}: {error}"
     step = "This is a defect of envelope: run again with --debug, and report what it shows."
     return Failure("INTERNAL", path, text, step, 1, False)
+
+
+def _about_url(error: BaseException) -> bool:
+    """Whether fsspec has no file system for a URL, or one that is not installed."""
+    if isinstance(error, ImportError):
+        return not (error.name or "").startswith("envelope")
+    return isinstance(error, ValueError) and str(error).startswith("Protocol not known")
 
 
 def _of_system(error: OSError, path: str | None) -> Failure:

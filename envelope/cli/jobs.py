@@ -262,9 +262,9 @@ class Job:
 
 def _is_device(path: str | None) -> bool:
     """Whether something is there that is neither a file nor a folder."""
-    return (
-        bool(path) and os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
-    )
+    if path is None or not os.path.exists(path):
+        return False
+    return not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def _same_bytes(plain: str, inside: Any) -> bool:

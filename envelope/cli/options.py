@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -68,6 +68,10 @@ class GlobalOptions:
         return GlobalOptions(
             **{f.name: getattr(own, f.name) or getattr(self, f.name) for f in fields(self)}
         )
+
+    def without_configuration(self) -> GlobalOptions:
+        """These, before the configuration that they name is there."""
+        return replace(self, config=None, profile=None)
 
 
 @dataclass(frozen=True)

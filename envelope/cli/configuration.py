@@ -1,0 +1,46 @@
+"""``config``: what counts here, where it came from, and whether it works."""
+
+from __future__ import annotations
+
+import json
+
+from envelope.cli.options import KeyOptions
+from envelope.cli.output import Output, columns
+from envelope.cli.probing import finish, probe_keys
+from envelope.cli.signatures import examples
+
+__all__ = ["show", "test"]
+
+
+@examples("envelope config show", "envelope config show --profile prod --json")
+def show(out: Output) -> None:
+    """Show the merged configuration, and where each value came from."""
+    found = out.configuration()
+    rows = [
+        (source.origin, source.path or "", source.state, source.reason or "")
+        for source in found.sources
+    ]
+    values = {
+        **{name: value for name, value in found.result.items() if name in found.origins},
+        **{f"limits.{name}": value for name, value in found.result["limits"].items()},
+        **{
+            f"{scheme}.{name}": value
+            for scheme, options in found.result["settings"].items()
+            for name, value in options.items()
+        },
+        **{f"files.{name}": value for name, value in found.files.items()},
+    }
+    shown = [
+        (f"{name} = {json.dumps(value)}", f"from {found.origins[name]}")
+        for name, value in values.items()
+        if name in found.origins
+    ]
+    lines = ["Looked into, the strongest first:", *(f"  {line}" for line in columns(rows))]
+    lines += ["", "In force:", *(f"  {line}" for line in columns(shown or [("nothing", "")]))]
+    out.answer(found.to_json(), *lines)
+
+
+@examples("envelope config test", "envelope config test --key azurekeyvault://acme/lake")
+def test(out: Output, keys: KeyOptions) -> int:
+    """Try the configuration: wrap and unwrap a throw-away key with each of its keys."""
+    return finish(out, probe_keys(keys.ring(out)))

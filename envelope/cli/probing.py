@@ -1,0 +1,84 @@
+"""Trying things out: what ``doctor`` and ``config test`` report, line by line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from envelope.cli.failures import explained
+from envelope.cli.output import Output
+
+if TYPE_CHECKING:
+    from envelope.ring import KeyRing
+
+__all__ = ["Check", "failed", "finish", "probe_keys"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was tried. ``level`` is ``ok``, ``warn`` or ``fail``."""
+
+    level: str
+    check: str
+    text: str
+    next_step: str | None = None
+    exit: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """docs/schema/check.json"""
+        return {k: v for k, v in asdict(self).items() if k != "exit"}
+
+
+def failed(check: str, subject: str, error: BaseException) -> Check:
+    """The check of something that raised ``error``."""
+    failure = explained(error)
+    text = f"{subject}: {failure.message} [{failure.error}]"
+    return Check("fail", check, text, failure.next_step, failure.exit)
+
+
+def finish(out: Output, checks: Iterable[Check]) -> int:
+    """Print each check as it comes; the exit status is that of the first that failed."""
+    status = 0
+    for check in checks:
+        steps = [check.next_step] if check.next_step else []
+        line = f"{check.check:<14} {check.text}"
+        out.marked(check.level, check.to_json(), line, *steps)
+        if check.level == "fail":
+            status = status or check.exit or 2
+    return status
+
+
+def probe_keys(ring: KeyRing) -> Iterator[Check]:
+    """Whether each key of ``ring`` does what the ring needs of it."""
+    for name in dict.fromkeys((*ring.encrypt_to, *ring.decrypt_with)):
+        try:
+            yield _probed(ring, name)
+        except Exception as error:
+            yield failed("key", name, error)
+
+
+def _probed(ring: KeyRing, name: str) -> Check:
+    from envelope import caller, keyurl, resolvers
+    from envelope.errors import AccessDenied, KeyOperationForbidden
+    from envelope.secret import Secret
+
+    parsed = keyurl.parse(name)
+    if parsed.name == "*":
+        return Check("ok", "key", f"{name}: all keys of this vault are trusted; none was called")
+    settings = ring.to_config()["settings"][parsed.scheme]
+    secret, aad = Secret.random(), Secret.random().reveal()
+    with caller.deadline(ring.limits.deadline):
+        master = resolvers.resolver(parsed.scheme, settings).resolve(name)
+        try:
+            wrapped = master.wrap(secret, aad=aad)
+        except (AccessDenied, KeyOperationForbidden):
+            if name in ring.encrypt_to:
+                raise
+            text = f"{master.kid} ({master.alg}): is there; it may not wrap, so unwrapping was not tried"
+            return Check("ok", "key", text)
+        if name not in ring.decrypt_with:
+            return Check("ok", "key", f"{master.kid} ({master.alg}): wraps")
+        if master.unwrap(wrapped, aad=aad) != secret:
+            return Check("fail", "key", f"{name}: unwraps to something else than was wrapped")
+    return Check("ok", "key", f"{master.kid} ({master.alg}): wraps and unwraps")
