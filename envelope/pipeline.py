@@ -29,6 +29,7 @@ from envelope.sources import Source
 __all__ = ["BATCH_BYTES", "DEFAULT_THREADS", "Batch", "Opening", "Sealing", "open_run", "seal_run"]
 
 BATCH_BYTES = 2**20
+_STRIDE = 8  # batches that a worker does in one go where it reads and writes by itself
 DEFAULT_THREADS = 4  # even on two cores: while one waits for the lock or the disk, another works
 
 
@@ -87,8 +88,6 @@ class _Line:
     """Tasks on threads, their results in the order in which they came, a few under way."""
 
     def __init__(self, threads: int) -> None:
-        if threads < 1:
-            raise ValueError("threads must be 1 or more")
         self._threads = threads
         self._pool = runtime.current().pool(threads) if threads > 1 else None
         # One more than there are threads, so that none idles while the oldest result is used.
@@ -149,7 +148,7 @@ class Sealing:
             threads, per_batch = 1, self._layout.segments(size)
         self._per_batch = per_batch
         self._batch_capacity = per_batch * self._layout.capacity
-        self._threads = threads
+        self._threads = _checked(threads)
         self._line: _Line | None = None
         self._free: list[Batch] = []
         self._open: Batch | None = None  # the batch that write() is filling
@@ -187,8 +186,11 @@ class Sealing:
         """Take all of a source, and finish."""
         self._on_batch = on_batch
         if source.parallel and source.size is not None:
-            for offset in range(0, max(source.size, 1), self._batch_capacity):
-                length = min(self._batch_capacity, source.size - offset)
+            stride = self._batch_capacity
+            if self._sink.parallel:
+                stride *= _stride(source.size // stride, self._threads)
+            for offset in range(0, max(source.size, 1), stride):
+                length = min(stride, source.size - offset)
                 last = offset + length == source.size
                 self._dispatch(self._batch(), length, last, source, offset)
             self._drain()
@@ -235,7 +237,7 @@ class Sealing:
         self, batch: Batch, length: int, last: bool, source: Source | None = None, at: int = 0
     ) -> None:
         first = self._next
-        self._next += self._per_batch
+        self._next += self._layout.segments(length)
         if self._next >= MAX_SEGMENTS:
             raise LimitExceeded("a file has at most 2^40 segments")
         if self._line is None:
@@ -247,15 +249,20 @@ class Sealing:
     def _seal(
         self, batch: Batch, first: int, length: int, last: bool, source: Source | None, at: int
     ) -> Batch:
-        """What a worker does with a batch."""
-        plain = batch.plain[:length]
-        if source is not None and source.read_into(at, plain) < length:
-            raise FileChanged("the file became shorter while it was read", path=source.name)
+        """What a worker does: one batch, or one after another where it reads and writes itself."""
         batch.plain_length = length
-        batch.offset = self._layout.stored_offset(first)
-        batch.stored_length = seal_run(self._outgoing.sealer, first, last, plain, batch.stored)
-        if self._sink.parallel:
-            self._sink.write_at(batch.offset, batch.stored[: batch.stored_length])
+        for start in range(0, max(length, 1), self._batch_capacity):
+            plain = batch.plain[: min(self._batch_capacity, length - start)]
+            if source is not None and source.read_into(at + start, plain) < len(plain):
+                raise FileChanged("the file became shorter while it was read", path=source.name)
+            position = first + start // self._layout.capacity
+            ends = last and start + len(plain) == length
+            batch.offset = self._layout.stored_offset(position)
+            batch.stored_length = seal_run(
+                self._outgoing.sealer, position, ends, plain, batch.stored
+            )
+            if self._sink.parallel:
+                self._sink.write_at(batch.offset, batch.stored[: batch.stored_length])
         return batch
 
     def _collect(self, line: _Line) -> None:
@@ -298,7 +305,7 @@ class Opening:
             self._per_batch = min(self._per_batch, incoming.segments)
             if incoming.segments <= self._per_batch:
                 threads = 1
-        self._threads = threads
+        self._threads = _checked(threads)
         self._line = _Line(threads)
         self._free: list[Batch] = []
         self._heads: deque[range] = deque()  # the segments of each batch under way
@@ -317,10 +324,13 @@ class Opening:
     def schedule(self, until: int | None = None) -> None:
         """Put batches under way, up to segment ``until`` and as many as the threads take."""
         end = self._incoming.segments if until is None else until
+        most = self._per_batch
+        if self._deliver is not None and self._source.parallel and end is not None:
+            most *= _stride(end // most, self._threads)
         while len(self._line) < self._line.depth and not self._ended:
             if end is not None and self.next >= end:
                 return
-            count = self._per_batch if end is None else min(self._per_batch, end - self.next)
+            count = most if end is None else min(most, end - self.next)
             first, self.next = self.next, self.next + count
             self._heads.append(range(first, first + count))
             batch = self._free.pop() if self._free else self._new_batch()
@@ -407,13 +417,27 @@ class Opening:
     def _open(
         self, batch: Batch, first: int, count: int, fetched: tuple[int, bool] | None
     ) -> Batch:
-        """What a worker does with a batch."""
-        length, last = fetched or self._fetch(batch, first, count)
+        """What a worker does: one batch, or one after another where it reads and writes itself."""
         batch.offset = first * self._layout.capacity
-        batch.stored_length = length
-        batch.plain_length = open_run(
-            self._incoming.opener, first, last, batch.stored[:length], batch.plain
-        )
-        if self._deliver is not None:
-            self._deliver(batch.offset, batch.plaintext)
+        batch.stored_length = batch.plain_length = 0
+        for start in range(first, first + count, self._per_batch):
+            run = min(self._per_batch, first + count - start)
+            length, last = fetched or self._fetch(batch, start, run)
+            stored = batch.stored[:length]
+            opened = open_run(self._incoming.opener, start, last, stored, batch.plain)
+            if self._deliver is not None:
+                self._deliver(start * self._layout.capacity, batch.plain[:opened])
+            batch.stored_length += length
+            batch.plain_length += opened
         return batch
+
+
+def _checked(threads: int) -> int:
+    if threads < 1:
+        raise ValueError(f"threads must be 1 or more, not {threads}")
+    return threads
+
+
+def _stride(batches: int, threads: int) -> int:
+    """How many batches make a task: fewer returns to the lock, yet enough tasks for all threads."""
+    return max(1, min(_STRIDE, batches // (4 * threads)))
