@@ -152,7 +152,9 @@ class Job:
             on_progress(before.st_size, None)
             if files.remove_source:
                 remove_unchanged(source, before)
-            return partial(self._out.skipped, Skipped(source, "done before", told=False))
+            return partial(
+                self._out.skipped, Skipped(source, "done before", told=self._out.options.json)
+            )
         result = verb(
             source,
             None if here else target,

@@ -132,11 +132,13 @@ class Output:
             self._object(self._results, failure.to_json())
 
     def skipped(self, found: Skipped) -> None:
-        """Tell that an input was left out, and count it."""
+        """Tell that an input was left out, unless that is no surprise, and count it."""
         self.skips += 1
+        if not found.told:
+            return
         if self.options.json:
             self._object(self._results, {"source": found.path, "skipped": found.why})
-        elif found.told:
+        else:
             self.note(f"{found.path}: skipped, {found.why}")
 
     @property

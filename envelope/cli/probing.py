@@ -75,7 +75,7 @@ def _probed(ring: KeyRing, name: str) -> Check:
         except (AccessDenied, KeyOperationForbidden):
             if name in ring.encrypt_to:
                 raise
-            text = f"{master.kid} ({master.alg}): is there; it may not wrap, so unwrapping was not tried"
+            text = f"{master.kid} ({master.alg}): is there, may not wrap; unwrapping was not tried"
             return Check("ok", "key", text)
         if name not in ring.decrypt_with:
             return Check("ok", "key", f"{master.kid} ({master.alg}): wraps")
