@@ -20,6 +20,7 @@ from envelope.sources import Location, is_url
 __all__ = ["TEMPORARY_SUFFIX", "Sink", "open_sink", "publishing", "sync_folder"]
 
 TEMPORARY_SUFFIX = ".env1tmp"
+_NEW = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _SMALL_OBJECT = 8 * 2**20  # one request instead of an upload session; see FsspecSink
 
 
@@ -120,12 +121,10 @@ class LocalSink:
         # Room for the affixes in the 255 bytes that most file systems give a name.
         short = os.fsencode(base)[:200].decode(errors="ignore")
         self.temporary = os.path.join(folder, f".{short}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        # Created with 0666 to learn what the umask makes of it, and closed to others at once,
-        # while it is still empty.
-        self._fd = os.open(self.temporary, flags, 0o666)
-        by_umask = stat.S_IMODE(os.fstat(self._fd).st_mode)
-        os.fchmod(self._fd, 0o600)
+        # Never open to others, not for an instant: who opened it then could read on for ever. So
+        # another file, that is gone before this one is there, tells what the umask leaves of 0666.
+        by_umask = _mode_of_a_new_file(self.temporary)
+        self._fd = os.open(self.temporary, os.O_RDWR | _NEW, 0o600)
         self._mode = by_umask if mode is None else mode & _with_execution(by_umask)
 
     def write_at(self, offset: int, data: memoryview) -> None:
@@ -200,7 +199,9 @@ class FileSink:
     def write_at(self, offset: int, data: memoryview) -> None:  # noqa: ARG002 - they follow in order
         while len(data):
             count = self._file.write(data)
-            data = data[count if count is not None else len(data) :]
+            if count is None and isinstance(self._file, io.RawIOBase):
+                raise BlockingIOError("a non-blocking file cannot be written here")
+            data = data[len(data) if count is None else count :]
 
     def commit(self) -> None:
         flush = getattr(self._file, "flush", None)
@@ -255,6 +256,16 @@ class FsspecSink:
             self._file.close()  # and with that it is gone
 
 
+def _mode_of_a_new_file(path: str) -> int:
+    """What the umask, or the folder's default access list, makes of 0666."""
+    fd = os.open(path, os.O_WRONLY | _NEW, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(fd).st_mode)
+    finally:
+        os.close(fd)
+        os.unlink(path)
+
+
 def _with_execution(by_umask: int) -> int:
     """What the umask leaves of 0777, judged by what it left of 0666."""
     return by_umask | (by_umask & 0o444) >> 2 | 0o700
@@ -262,7 +273,10 @@ def _with_execution(by_umask: int) -> int:
 
 def sync_folder(folder: str) -> None:
     """Make a rename in ``folder`` outlast a crash of the machine."""
-    fd = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return  # a folder may be written to and yet not be opened; the rename has happened
     try:
         os.fsync(fd)
     except OSError:
