@@ -238,7 +238,9 @@ class FsspecSink:
             self._held += data
             if len(self._held) <= _SMALL_OBJECT:
                 return
-            self._file = tempfile.NamedTemporaryFile(prefix="envelope-", suffix=TEMPORARY_SUFFIX)
+            self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - abort() closes it
+                prefix="envelope-", suffix=TEMPORARY_SUFFIX
+            )
             data, self._held = memoryview(bytes(self._held)), None
         self._file.write(data)
 

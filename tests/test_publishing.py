@@ -58,10 +58,10 @@ class Recorder:
 
 
 @pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder()
     monkeypatch.setattr(sinks, "os", recorder)
-    yield recorder
+    return recorder
 
 
 @pytest.fixture
