@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from envelope.keys import KeyInfo
 from envelope.keystore import material
 from envelope.keystore.contents import Contents
 from envelope.keystore.passphrase import normalised
-from envelope.keystore.records import Key, Version, hidden, now, parse_version, version_json
+from envelope.keystore.records import Key, Version, hidden, now, parse_version, quiet, version_json
 from envelope.keystore.slots import Argon2
 from envelope.secret import Secret
 
@@ -173,31 +173,39 @@ def _opened(blob: bytes, passphrase: Secret) -> tuple[str, list[Key]]:
             operation="restore",
             next_step="Give the passphrase that the backup was made with, or take another copy.",
         )
-    document = _document(content)
-    keys = document.get("keys")
-    if document.get("protect") not in ("passphrase", "permissions") or not isinstance(keys, list):
-        raise Malformed(f"{what} has no list of keys")
-    made = outer.get("created")
-    return document["protect"], [_key(each, what, made) for each in keys]
+    parsed = _parsed(content, outer.get("created"), what)
+    if isinstance(parsed, EnvelopeError):
+        raise parsed
+    return parsed
 
 
-def _document(content: Secret) -> Mapping[str, Any]:
+def _parsed(content: Secret, made: Any, what: str) -> tuple[str, list[Key]] | EnvelopeError:
     try:
-        return hidden(jose.loads(content.reveal(), "the backup's content"))
-    except EnvelopeError:
-        pass  # raised again where no frame holds the content
-    raise Malformed("the backup's content is not strict JSON")
+        document = hidden(jose.loads(content.reveal(), what))
+        protect, keys = document.get("protect"), document.get("keys")
+        if protect not in ("passphrase", "permissions") or not isinstance(keys, list):
+            raise Malformed(f"{what} has no list of keys")
+        return protect, [_key(each, what, made) for each in keys]
+    except EnvelopeError as error:
+        return quiet(error)
 
 
 def _key(given: Any, what: str, made: Any) -> Key:
     if not isinstance(given, dict) or not isinstance(given.get("versions"), list):
         raise Malformed(f"{what}: a key is not an object with versions")
-    name = keyurl.parse(f"local:{given.get('name')}")
-    if name.version or not given["versions"]:
-        raise Malformed(f"{what}: a key has no proper name, or no versions")
+    try:
+        name = keyurl.parse(f"local:{given.get('name')}")
+    except ConfigurationError as error:
+        raise Malformed(f"{what}: {error.message}") from None
     versions = tuple(
-        parse_version({**each, "backed_up": made}, name.name, _PLAIN.open, what)
+        parse_version(
+            {**each, "backed_up": made} if isinstance(each, dict) else each,
+            name.name,
+            _PLAIN.open,
+            what,
+        )
         for each in given["versions"]
-        if isinstance(each, dict)
     )
+    if name.version or not versions or len({v.version for v in versions}) != len(versions):
+        raise Malformed(f"{what}: a key has no proper name, no versions, or one of them twice")
     return Key(name.name, versions)

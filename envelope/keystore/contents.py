@@ -9,10 +9,17 @@ import hmac
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from envelope import jose, runtime
-from envelope.errors import AlreadyExists, ConfigurationError, KeyNotFound, Malformed, Tampered
+from envelope.errors import (
+    AlreadyExists,
+    ConfigurationError,
+    EnvelopeError,
+    KeyNotFound,
+    Tampered,
+    UnsupportedFormat,
+)
 from envelope.events import Notice, emit
 from envelope.keystore import passphrase
 from envelope.keystore.material import PlainMaterial, RestKeys
@@ -24,6 +31,7 @@ from envelope.keystore.records import (
     now,
     parse_head,
     parse_key,
+    quiet,
     version_json,
 )
 from envelope.keystore.slots import Argon2, make_slot
@@ -37,6 +45,7 @@ _MAC_LENGTH = len(_MAC_START) + 43 + len('"}')
 _RESTORE = "Restore the keystore from a backup, and find out who changed it."
 
 Seals = RestKeys | PlainMaterial
+P = TypeVar("P", Head, Key)
 
 
 class _Warned:
@@ -69,7 +78,7 @@ class Contents:
     def raw_head(self) -> Head | None:
         """keystore.json as far as it is known without the passphrase: nothing in it is proven."""
         found = self.folder.read(HEAD, plain=False)
-        return None if found is None else parse_head(self._document(found[0], HEAD), HEAD)
+        return None if found is None else self._head_of(found[0])
 
     def key(self, name: str) -> Key | None:
         """All versions of a key as they are on disk now, or None where there is none."""
@@ -185,7 +194,7 @@ class Contents:
         if found is None:
             return None
         data, state = found
-        head = parse_head(self._document(data, HEAD), HEAD)
+        head = self._head_of(data)
         if head.protect == "permissions" and self.settings.get("protect") == "passphrase":
             raise ConfigurationError(
                 f"the keystore at {self.folder.path} is not protected by a passphrase, "
@@ -230,21 +239,18 @@ class Contents:
     def _parsed(self, data: Secret, name: str, head: Head, seals: Seals) -> Key:
         what = file_of(name)
         self._verify(data, what, seals)
-        document = self._document(data, what)
-        document.pop("mac", None)
-        try:
-            return parse_key(document, head, name, seals.open, what)
-        except (Malformed, Tampered) as error:
-            error.path, error.next_step = self.folder.file(what), _RESTORE
-            raise
+        return self._sound(what, _key_of(data, head, name, seals, what))
 
-    def _document(self, data: Secret, what: str) -> jose.JsonObject:
-        document, why = _loaded(data, what)
-        if document is None:
-            raise Malformed(why, path=self.folder.file(what), next_step=_RESTORE)
-        if what == HEAD:
-            document.pop("mac", None)
-        return document
+    def _head_of(self, data: Secret) -> Head:
+        return self._sound(HEAD, _head_of(data))
+
+    def _sound(self, what: str, parsed: P | EnvelopeError) -> P:
+        if isinstance(parsed, EnvelopeError):
+            parsed.path = self.folder.file(what)
+            if not isinstance(parsed, UnsupportedFormat):
+                parsed.next_step = _RESTORE
+            raise parsed
+        return parsed
 
     def _verify(self, data: Secret, what: str, seals: Seals) -> None:
         if isinstance(seals, PlainMaterial):
@@ -282,9 +288,21 @@ class Contents:
         )
 
 
-def _loaded(data: Secret, what: str) -> tuple[jose.JsonObject | None, str]:
-    """The parsed document, or why there is none, with no frame left that holds its text."""
+def _head_of(data: Secret) -> Head | EnvelopeError:
     try:
-        return hidden(jose.loads(data.reveal().removesuffix(b"\n"), what)), ""
-    except Malformed as error:
-        return None, error.message
+        return parse_head(_document(data, HEAD), HEAD)
+    except EnvelopeError as error:
+        return quiet(error)
+
+
+def _key_of(data: Secret, head: Head, name: str, seals: Seals, what: str) -> Key | EnvelopeError:
+    try:
+        return parse_key(_document(data, what), head, name, seals.open, what)
+    except EnvelopeError as error:
+        return quiet(error)
+
+
+def _document(data: Secret, what: str) -> jose.JsonObject:
+    document = hidden(jose.loads(data.reveal().removesuffix(b"\n"), what))
+    document.pop("mac", None)
+    return document

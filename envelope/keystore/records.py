@@ -1,7 +1,8 @@
 """The JSON of docs/keystore.md as values: pure, no files, no cryptography.
 
-Material is a :class:`Secret` from the moment that a document is parsed, so that
-an error about any other member shows none of it in a traceback with locals.
+Material is a :class:`Secret` from the moment that a document is parsed, and errors
+about a document leave its parser's frames behind (:func:`quiet`): a traceback with
+locals would show them.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from envelope import jose
-from envelope.errors import ConfigurationError, Malformed, UnsupportedFormat
+from envelope.errors import ConfigurationError, EnvelopeError, Malformed, UnsupportedFormat
 from envelope.keys import KeyInfo
 from envelope.secret import Secret
 
@@ -30,6 +31,7 @@ __all__ = [
     "parse_head",
     "parse_key",
     "parse_version",
+    "quiet",
     "timestamp",
     "version_json",
 ]
@@ -42,6 +44,7 @@ _OPTIONAL = ("not_before", "expires", "before", "backed_up", "note")
 
 Sealer = Callable[["Version", Secret], Mapping[str, str]]
 Opener = Callable[["Version", Mapping[str, Any]], Secret]
+E = TypeVar("E", bound=EnvelopeError)
 
 
 @dataclass(frozen=True)
@@ -258,6 +261,16 @@ def version_json(version: Version, seal: Sealer) -> dict[str, Any]:
         **version.other,
         **({"material": seal(version, version.material)} if version.material else {}),
     }
+
+
+def quiet(error: E) -> E:
+    """``error`` without the frames that it came through, for documents that hold keys in plain.
+
+    A parser's locals are the document. Which member of it is wrong cannot be
+    foreseen, so all frames go; whoever raises the result adds their own.
+    """
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def hidden(document: jose.JsonObject) -> jose.JsonObject:

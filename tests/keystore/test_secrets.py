@@ -75,6 +75,15 @@ FAILURES: dict[str, Callable[[LocalKeys], object]] = {
     "a changed file": lambda keys: corrupted(keys, lambda text: text.replace("enabled", "deleted")),
     "a cut file": lambda keys: corrupted(keys, lambda text: text[:-20]),
     "a bad member": lambda keys: corrupted(keys, lambda text: text.replace('"bits":', '"bots":')),
+    "other versions": lambda keys: corrupted(keys, lambda text: text.replace('"versions"', '"v"')),
+    "other material": lambda keys: corrupted(keys, lambda text: text.replace('"material"', '"m"')),
+    "another value": lambda keys: corrupted(
+        keys, lambda text: text.replace('"value"', '"w"').replace('"ciphertext"', '"c"')
+    ),
+    "a list": lambda keys: corrupted(keys, lambda text: f"[{text.strip()}]\n"),
+    "another format": lambda keys: corrupted(
+        keys, lambda text: text.replace('"envelope_key":1', '"envelope_key":2')
+    ),
     "a duplicate": lambda keys: corrupted(keys, lambda text: text.replace('"use"', '"kty"')),
     "a bad character": lambda keys: corrupted(
         keys, lambda text: text.replace('"value":"', '"value":"~').replace('"iv":"', '"iv":"~')
@@ -102,11 +111,21 @@ def test_no_error_tells_a_secret(
     assert leaked(told(caught.value) + caplog.text, secrets) == []
 
 
-@pytest.mark.parametrize("old", ['"use"', '"keys"', '"bits":', '"value":"'])
+@pytest.mark.parametrize(
+    "old", ['"versions"', '"material"', '"name"', '"use"', '"keys"', '"bits":', '"value":"']
+)
 def test_a_malformed_backup_that_its_passphrase_opens_tells_no_secret(
     plain: LocalKeys, open_keystore: Open, monkeypatch: pytest.MonkeyPatch, old: str
 ) -> None:
-    new = {'"use"': '"kty"', '"keys"': '"keyz"', '"bits":': '"bots":', '"value":"': '"value":"~'}
+    new = {
+        '"versions"': '"v"',
+        '"material"': '"m"',
+        '"name"': '"n"',
+        '"use"': '"kty"',
+        '"keys"': '"keyz"',
+        '"bits":': '"bots":',
+        '"value":"': '"value":"~',
+    }
     content = backup._content
     monkeypatch.setattr(
         backup,
