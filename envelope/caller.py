@@ -139,12 +139,21 @@ class Caller:
             EnvelopeError: What the driver raised; the class itself where that was no
                 EnvelopeError, since a stray KeyError or OSError reads as "missing" further up.
         """
+
+        def tries() -> T:
+            return self._tries(kid, operation, function, allowance)
+
+        if share is not None:
+            return self.share((kid, operation, share), tries, seconds=seconds)
         with within(seconds, self._clock):
-            if share is None:
-                return self._tries(kid, operation, function, allowance)
-            return self.flights.share(
-                (kid, operation, share), lambda: self._tries(kid, operation, function, allowance)
-            )
+            return tries()
+
+    def share(
+        self, key: Hashable, function: Callable[[], T], *, seconds: float = DEFAULT_DEADLINE
+    ) -> T:
+        """See :meth:`Flights.share`; a waiter waits for ``seconds``, unless a deadline was set."""
+        with within(seconds, self._clock):
+            return self.flights.share(key, function)
 
     def count_failure(self, allowance: Allowance | None) -> None:
         """Charge a call that succeeded, but whose answer turned out to be of no use."""

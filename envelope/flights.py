@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from envelope.errors import EnvelopeError, VaultUnavailable
+from envelope.errors import EnvelopeError, LimitExceeded, VaultUnavailable
 from envelope.limits import Limits
 
 __all__ = [
@@ -90,6 +90,12 @@ class _Flight:
         self.value: Any = None
         self.error: EnvelopeError | None = None
 
+    def error_lasts(self) -> bool:
+        """Whether another thread, with more time, would fare no better."""
+        return not (
+            self.error is None or self.error.retryable or isinstance(self.error, LimitExceeded)
+        )
+
 
 class Flights:
     """Runs a function once for all threads that ask for the same key at the same time."""
@@ -124,5 +130,5 @@ class Flights:
                 raise VaultUnavailable("another thread's call of the same key did not end in time")
             if flight.landed:
                 return cast(T, flight.value)
-            if flight.error is not None and not (flight.error.retryable and time_left() > 0):
+            if flight.error is not None and (flight.error_lasts() or time_left() <= 0):
                 raise copy.copy(flight.error)

@@ -113,24 +113,16 @@ class Keks:
         self._limits = limits
         self._clock = clock
         self._writing: WritingKek | None = None
-        many, lag = limits.kek_cache_size, limits.kek_cache_age
-        self._opened: Cache[bytes, Kek] = Cache(many, lag, clock=clock)
-        self._rewraps: Cache[tuple[bytes, str], WrappedKey] = Cache(many, lag, clock=clock)
+        self._rewraps: Cache[tuple[bytes, str], WrappedKey] = Cache(
+            limits.kek_cache_size, limits.kek_cache_age, clock=clock
+        )
 
     # --- Reading --------------------------------------------------------------------------------
-
-    def opened(self, kek_id: bytes) -> Kek | None:
-        """The KEK of that id, if a recipient of it was unwrapped not long ago.
-
-        One that this process made is not there before its first unwrap, so
-        that reading back what was written proves that it can be read.
-        """
-        return self._opened.get(kek_id)
 
     def unwrap(
         self, recipients: Sequence[tuple[WrappedKey, str]], claimed: bytes
     ) -> tuple[Kek, str]:
-        """Unwrap the first recipient that can be, of :data:`MAX_CALLS` at most, and keep the KEK.
+        """Unwrap the first recipient that can be, of :data:`MAX_CALLS` at most.
 
         Args:
             recipients: Each with the kid to call, in the order in which to try them.
@@ -154,7 +146,6 @@ class Keks:
                     raise
                 failures.append(error)
             else:
-                self._opened.put(claimed, kek)
                 return kek, wrapped.kid
         raise _together(failures, len(recipients) - len(tried)) from failures[0]
 

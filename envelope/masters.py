@@ -75,6 +75,9 @@ class Masters:
         self._limits = limits
         self._found: Cache[str, MasterKey] = Cache(_REMEMBERED, limits.refresh, clock=clock)
         self._ids: Cache[bytes, bytes] = Cache(_REMEMBERED, limits.kek_cache_age, clock=clock)
+        self._opened: Cache[bytes, Kek] = Cache(
+            limits.kek_cache_size, limits.kek_cache_age, clock=clock
+        )
         self._refusals: Cache[bytes, EnvelopeError] = Cache(
             _REMEMBERED, limits.negative_age, clock=clock
         )
@@ -108,6 +111,14 @@ class Masters:
             self._found.put(key, found)
         return found
 
+    def opened(self, kek_id: bytes) -> Kek | None:
+        """The KEK of that id, if a recipient of it was unwrapped not long ago.
+
+        One that this process made is not there before its first unwrap, so
+        that reading back what was written proves that it can be read.
+        """
+        return self._opened.get(kek_id)
+
     def newest(self, key: str) -> MasterKey:
         """The newest version of ``key``; a metered vault was asked half a minute ago at most."""
         return self.find(key, age=_FRESH)
@@ -127,7 +138,7 @@ class Masters:
         return wrapped
 
     def unwrap(self, wrapped: WrappedKey, kid: str, claimed: bytes) -> Kek:
-        """The KEK in a recipient, if it is the one claimed (reader step 8).
+        """The KEK in a recipient, if it is the one claimed (reader step 8); it is kept then.
 
         Args:
             wrapped: The recipient, as the file has it.
@@ -139,12 +150,33 @@ class Masters:
             KeyNotFound, KeyUnusable, VaultUnavailable, LimitExceeded: See :meth:`find`.
         """
         digest = _digest(wrapped)
-        refusal = self._refusals.get(digest)
-        if refusal is not None:
-            raise copy.copy(refusal)
+
         known = self._ids.get(digest)
         if known is not None and known != claimed:
             raise _other_kek(kid)
+
+        # Nothing in here may fail for the claimed id: an honest thread may share the answer.
+        def ask() -> Kek:
+            known = self._ids.get(digest)
+            # Not because the KEK is known, but because this very recipient was found to hold it:
+            # a rewrap proves by it that a fresh recipient can be opened.
+            opened = None if known is None else self._opened.get(known)
+            return opened or self._asked(wrapped, digest, kid, claimed)
+
+        kek = caller.current().share(
+            (self._identity, "unwrap", digest), ask, seconds=self._limits.deadline
+        )
+        if kek.id != claimed:  # the answer to another thread's claim
+            raise _other_kek(kid)
+        if self._opened.get(claimed) is None:
+            self._opened.put(claimed, kek)
+        return kek
+
+    def _asked(self, wrapped: WrappedKey, digest: bytes, kid: str, claimed: bytes) -> Kek:
+        """Make the call, and remember what the wrapped key turned out to hold."""
+        refusal = self._refusals.get(digest)
+        if refusal is not None:
+            raise copy.copy(refusal)
         resolver = self._resolver(kid)
         allowance = self._allowance(kid, resolver)
         try:
@@ -156,7 +188,6 @@ class Masters:
                 lambda: Kek.of(master.unwrap(_as_called(master, wrapped), aad=claimed)),
                 seconds=self._limits.deadline,
                 allowance=allowance,
-                share=(self._identity, digest),
             )
         except (KeyUnusable, KeyNotFound) as error:
             # Quota is what a repeated refusal would cost. Without one, "denied" may be a passphrase
@@ -167,7 +198,8 @@ class Masters:
         self._ids.put(digest, kek.id)
         if kek.id != claimed:
             caller.current().count_failure(allowance)
-            raise _other_kek(kid)
+        else:
+            self._opened.put(claimed, kek)
         return kek
 
     def proven(self, wrapped: WrappedKey, kek_id: bytes) -> bool:

@@ -305,7 +305,7 @@ class KeyRing:
         # A file that names no trusted key is refused even if its KEK is in the cache: what was read
         # before must not decide what may be read.
         keks = self._keks
-        kek, kid = keks.opened(section.kek_id), None
+        kek, kid = keks.masters.opened(section.kek_id), None
         if kek is None:
             kek, kid = keks.unwrap(trusted, section.kek_id)
         dek = hierarchy.unwrap_dek(kek.wrapping, section.dek_encrypted_key)

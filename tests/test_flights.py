@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from envelope.errors import AccessDenied, VaultUnavailable
+from envelope.errors import AccessDenied, LimitExceeded, VaultUnavailable
 from envelope.flights import Flights, deadline, share_of_deadline, time_left
 from tests.fake_clock import FakeClock
 
@@ -116,7 +116,14 @@ def test_waiters_share_a_lasting_error_as_copies_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "end", [KeyboardInterrupt(), SystemExit(), ZeroDivisionError("a bug"), VaultUnavailable("busy")]
+    "end",
+    [
+        KeyboardInterrupt(),
+        SystemExit(),
+        ZeroDivisionError("a bug"),
+        VaultUnavailable("busy"),
+        LimitExceeded("no room before the leader's deadline"),
+    ],
 )
 def test_waiters_take_over_from_a_leader_that_is_interrupted_or_fails_in_passing(
     end: BaseException,
