@@ -84,7 +84,7 @@ class Writer(io.BufferedIOBase):
         self._check_open()
         return self._sealing.written
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> NoReturn:
+    def seek(self, _offset: int, _whence: int = io.SEEK_SET, /) -> NoReturn:
         """Never, not even to where it stands: zipfile takes that as leave to go back later."""
         raise io.UnsupportedOperation("an encrypted file is written from front to end")
 
