@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import envelope
-from envelope import errors
+from envelope import errors, keyurl
 from envelope.ring import KeyRing
 from tests.independent_reader import Refused, read, read_pipe
 from tests.independent_writer import recipient_a256kw
@@ -44,7 +44,8 @@ _serial = itertools.count()
 
 def mek(kid: str = KID) -> bytes:
     """The bytes of a key of the in-memory driver."""
-    return hashlib.sha256(f"{SEED} {kid}".encode()).digest()
+    name = keyurl.parse(kid)
+    return hashlib.sha256(f"{SEED} {name.name} {name.version}".encode()).digest()
 
 
 def recipient(kid: str = KID, kek: bytes = KEK) -> dict[str, str]:
