@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec
+from typing import NoReturn
 
 __all__ = ["main"]
 
@@ -23,9 +25,29 @@ def main() -> int:
     if missing:
         sys.stderr.write(_MISSING.format(missing=" and ".join(missing)))
         return 2
-    from envelope.cli.app import run
+    try:
+        from envelope.cli.app import run
 
-    return run(sys.argv[1:])
+        status = run(sys.argv[1:])
+    except KeyboardInterrupt:  # before a command had begun
+        status = 130
+    if status > 128:
+        _leave(status)
+    return status
+
+
+def _leave(status: int) -> NoReturn:
+    """End at once after an interruption, once everything is cleaned up.
+
+    An interruption that hits a thread pool while it starts a thread leaves a
+    thread that nobody will ever end, and the interpreter would wait for it.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            pass  # whoever read it has left
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -175,8 +175,6 @@ def run(arguments: list[str]) -> int:
         status = root().main(arguments, prog_name="envelope", standalone_mode=False)
     except _ClickException as error:
         return _usage(error, arguments)
-    except KeyboardInterrupt:
-        return 130
     return status if isinstance(status, int) else 0
 
 

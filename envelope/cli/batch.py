@@ -44,6 +44,7 @@ def each(
     """
     before = out.failures
     for path, outcome in _outcomes(out, found, work, bar, jobs):
+        out.stop.check()
         try:
             outcome()
         except BrokenPipeError:
@@ -82,8 +83,8 @@ def _outcomes(
         while running:
             yield _awaited(*running.popleft())
     finally:
-        # On the way out by Ctrl-C, what runs stops at its next step and cleans up behind itself.
-        bar.stopped = True
+        # On the way out by an error, what runs stops at its next step and cleans up behind itself.
+        bar.over = True
         pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -103,7 +103,7 @@ def cat(
     given = {"keys": keys.ring(out), **context.verb(), **work.verb(out)}
 
     def show(found: Input, on_progress: Callable[[int, int | None], None]) -> Callable[[], None]:
-        source: Any = standard_input() if found.path == "-" else found.path
+        source: Any = standard_input(out) if found.path == "-" else found.path
         with standard_output(out) as file:
             decrypt_file(source, file.as_target(), on_progress=on_progress, **given)
         return lambda: None

@@ -34,7 +34,7 @@ def inspect(out: Output, paths: Paths, recursive: Recursive = False) -> int:
     from envelope.inspection import inspect as verb
 
     def show(found: Input, _on_progress: OnProgress) -> Callable[[], None]:
-        claims = verb(_source(found))
+        claims = verb(_source(out, found))
         return lambda: out.answer(claims.to_json(), *_claims(claims))
 
     with progress_bar(out, False, lambda: None) as bar:
@@ -66,7 +66,7 @@ def verify(
     given = {"keys": keys.ring(out), **context.verb(), **work.verb(out)}
 
     def check(found: Input, on_progress: OnProgress) -> Callable[[], None]:
-        proven = verb(_source(found), on_progress=on_progress, **given)
+        proven = verb(_source(out, found), on_progress=on_progress, **given)
         line = f"OK  {proven.source} ({amount(proven.size)})"
         return lambda: out.result(proven.to_json(), line)
 
@@ -81,8 +81,8 @@ def verify(
         return each(out, all_inputs(), check, bar=bar, several=several, jobs=jobs)
 
 
-def _source(found: Input) -> Any:
-    return standard_input() if found.path == "-" else found.path
+def _source(out: Output, found: Input) -> Any:
+    return standard_input(out) if found.path == "-" else found.path
 
 
 def _only_encrypted(found: Input) -> Skipped | None:

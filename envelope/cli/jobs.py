@@ -242,7 +242,7 @@ class Job:
         if len(self._paths) > 1 or self._targets.several:
             raise ConfigurationError("--out - takes one input", next_step="See: envelope cat.")
         path, to = self._paths[0], self._files.out
-        source: Any = standard_input() if path == "-" else path
+        source: Any = standard_input(self._out) if path == "-" else path
         if self._files.dry_run:
             document = {"source": path, "target": to or "-", "dry_run": True}
             self._out.answer(document, f"{path} -> {to or '-'}")

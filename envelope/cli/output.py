@@ -22,7 +22,7 @@ import typer
 from envelope import events
 from envelope.cli.failures import Failure, explained, shown
 from envelope.cli.options import GlobalOptions
-from envelope.cli.signals import Interrupted, interruptible
+from envelope.cli.signals import Interrupted, Stop, interruptible
 from envelope.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Output:
     def __init__(self, options: GlobalOptions) -> None:
         self.options = options
         self.bar: Bar | None = None
+        self.stop = Stop()
         self.skips = 0
         self._data_out = False
         self._failures: list[Failure] = []
@@ -198,7 +199,7 @@ class Output:
     def guarded(self, command: Callable[[], int | None]) -> int:
         """Run a command; returns its exit status, whatever it raised."""
         try:
-            with interruptible():
+            with interruptible(self.stop):
                 status = command()
             return status or 0
         except BrokenPipeError:

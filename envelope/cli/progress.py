@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from envelope.cli.failures import shown
+from envelope.cli.signals import Interrupted, Stop
 
 if TYPE_CHECKING:
     from envelope.cli.output import Output
@@ -24,12 +25,14 @@ class Bar:
 
     Args:
         total: Bytes in all; ``None`` if that is not known.
+        stop: Asked at each step.
         visible: Whether it may be drawn at all.
         forced: Whether it is drawn from the beginning, and where there is no terminal.
     """
 
-    def __init__(self, total: int | None, *, visible: bool, forced: bool) -> None:
-        self.stopped = False
+    def __init__(self, total: int | None, stop: Stop, *, visible: bool, forced: bool) -> None:
+        self.over = False  # an error ended the work; what runs on other threads has to stop
+        self.stop = stop
         self._total = total
         self._visible = visible
         self._forced = forced
@@ -45,8 +48,9 @@ class Bar:
 
         def on_progress(done: int, _total: int | None) -> None:
             nonlocal before
-            if self.stopped:
-                raise KeyboardInterrupt
+            if self.over:
+                raise Interrupted
+            self.stop.check()
             self._advance(done - before, name)
             before = done
 
@@ -77,7 +81,7 @@ def progress_bar(
     """A bar for the time of the ``with``, if one is to be shown: ``total`` is asked only then."""
     silent = out.options.quiet or out.options.json
     visible = wanted is True or (wanted is None and not silent and sys.stderr.isatty())
-    bar = Bar(total() if visible else None, visible=visible, forced=wanted is True)
+    bar = Bar(total() if visible else None, out.stop, visible=visible, forced=wanted is True)
     out.bar = bar
     try:
         yield bar

@@ -9,16 +9,31 @@ from contextlib import contextmanager
 from typing import BinaryIO, cast
 
 from envelope.cli.output import Output
+from envelope.cli.signals import Stop
 from envelope.errors import ConfigurationError
 
 __all__ = ["StandardOutput", "standard_input", "standard_output"]
 
 
-def standard_input() -> io.FileIO:
+class _StandardInput(io.FileIO):
     """Standard input, which stays open."""
-    file = io.FileIO(sys.stdin.fileno(), "rb", closefd=False)
-    file.name = "<stdin>"
-    return file
+
+    name = "<stdin>"
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__(sys.stdin.fileno(), "rb", closefd=False)
+        self._stop = stop
+
+    def readinto(self, buffer: object, /) -> int | None:
+        count = super().readinto(buffer)  # type: ignore[arg-type]
+        # Ctrl-C ends the program before the pipe as well: this end is not the end of the data.
+        self._stop.check()
+        return count
+
+
+def standard_input(out: Output) -> BinaryIO:
+    """Standard input as the verbs take a file."""
+    return cast(BinaryIO, _StandardInput(out.stop))
 
 
 class StandardOutput(io.RawIOBase):
