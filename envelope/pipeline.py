@@ -19,7 +19,7 @@ from concurrent.futures import Future, wait
 from typing import Any, Self
 
 from envelope import runtime
-from envelope.errors import EnvelopeError, FileChanged, LimitExceeded
+from envelope.errors import EnvelopeError, FileChanged, LimitExceeded, UnfinishedWrite
 from envelope.floe import MAX_SEGMENTS, Opener, Sealer
 from envelope.message import Incoming, Outgoing, explained
 from envelope.offsets import SEGMENT_OVERHEAD
@@ -89,7 +89,8 @@ class _Line:
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._pool = runtime.current().pool(threads) if threads > 1 else None
+        self._home = runtime.current()
+        self._pool = self._home.pool(threads) if threads > 1 else None
         # One more than there are threads, so that none idles while the oldest result is used.
         self.depth = threads + 1 if threads > 1 else 1
         self._under_way: deque[Future[Any]] = deque()
@@ -98,6 +99,7 @@ class _Line:
         return len(self._under_way)
 
     def put(self, task: Callable[..., Any], *arguments: Any) -> None:
+        self._check_process()
         if self._pool is not None:
             self._under_way.append(self._pool.submit(task, *arguments))
             return
@@ -110,6 +112,7 @@ class _Line:
 
     def take(self) -> Any:
         """The oldest task's result, or its exception."""
+        self._check_process()
         future = self._under_way[0]
         result = future.result()  # may be interrupted: then it is still under way
         self._under_way.popleft()
@@ -117,10 +120,16 @@ class _Line:
 
     def settle(self) -> None:
         """Wait until nothing is under way: descriptors and buffers may be let go of only then."""
-        for future in self._under_way:
-            future.cancel()
-        wait([future for future in self._under_way if not future.cancelled()])
+        if self._home is runtime.current():  # else the threads are in the parent: none will come
+            for future in self._under_way:
+                future.cancel()
+            wait([future for future in self._under_way if not future.cancelled()])
         self._under_way.clear()
+
+    def _check_process(self) -> None:
+        """A forked child has no thread of its parent's, and must not seal a position again."""
+        if self._home is not runtime.current():
+            raise UnfinishedWrite("this work belongs to another process, which forked this one")
 
 
 class Sealing:

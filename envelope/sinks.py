@@ -125,12 +125,11 @@ class LocalSink:
         # another file, that is gone before this one is there, tells what the umask leaves of 0666.
         by_umask = _mode_of_a_new_file(self.temporary)
         self._fd = os.open(self.temporary, os.O_RDWR | _NEW, 0o600)
+        self._pid = os.getpid()
         self._mode = by_umask if mode is None else mode & _with_execution(by_umask)
 
     def write_at(self, offset: int, data: memoryview) -> None:
-        done = 0
-        while done < len(data):
-            done += os.pwrite(self._fd, data[done:], offset + done)
+        _write_all(self._fd, offset, data)
 
     def fileno(self) -> int:
         return self._fd
@@ -152,10 +151,8 @@ class LocalSink:
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
-            try:
-                os.unlink(self.temporary)
-            except FileNotFoundError:
-                pass
+            if self._pid == os.getpid():  # else a forked child would take it from its parent
+                _remove(self.temporary)
 
     def _take_on_identity(self) -> None:
         """Mode and owner of the file that is replaced, as writing into it would have left them."""
@@ -231,31 +228,46 @@ class FsspecSink:
         self._path = path
         self.name = name
         self._held: bytearray | None = bytearray()
-        self._file: Any = None
+        self._fd = -1
+        self._waiting = ""  # the path of the temporary file
+        self._pid = os.getpid()
 
-    def write_at(self, offset: int, data: memoryview) -> None:  # noqa: ARG002 - they follow in order
+    def write_at(self, offset: int, data: memoryview) -> None:
         if self._held is not None:
             self._held += data
             if len(self._held) <= _SMALL_OBJECT:
                 return
-            self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - abort() closes it
-                prefix="envelope-", suffix=TEMPORARY_SUFFIX
-            )
-            data, self._held = memoryview(bytes(self._held)), None
-        self._file.write(data)
+            self._fd, self._waiting = tempfile.mkstemp(prefix="envelope-", suffix=TEMPORARY_SUFFIX)
+            data, self._held, offset = memoryview(bytes(self._held)), None, 0
+        _write_all(self._fd, offset, data)
 
     def commit(self) -> None:
         if self._held is not None:
             self._fs.pipe_file(self._path, bytes(self._held))  # one request
         else:
-            self._file.flush()
-            self._fs.put_file(self._file.name, self._path)
+            self._fs.put_file(self._waiting, self._path)
         self.abort()
 
     def abort(self) -> None:
         self._held = bytearray()
-        if self._file is not None:
-            self._file.close()  # and with that it is gone
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+            if self._pid == os.getpid():
+                _remove(self._waiting)
+
+
+def _write_all(fd: int, offset: int, data: memoryview) -> None:
+    done = 0
+    while done < len(data):
+        done += os.pwrite(fd, data[done:], offset + done)
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
 
 
 def _mode_of_a_new_file(path: str) -> int:

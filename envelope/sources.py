@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import stat
-import threading
 from collections.abc import Mapping
 from typing import Any, BinaryIO, Protocol
 
@@ -144,7 +143,10 @@ class LocalSource:
 
 
 class FileSource:
-    """A seekable file object. Its offset 0 is where it stood when it was handed over."""
+    """A seekable file object. Its offset 0 is where it stood when it was handed over.
+
+    It has one position, so whoever reads from it sees to it that one thread does at a time.
+    """
 
     parallel = False
     mode: int | None = None
@@ -153,7 +155,6 @@ class FileSource:
     def __init__(self, file: Any, name: str, *, owned: bool = False) -> None:
         self._file = file
         self._owned = owned
-        self._lock = threading.Lock()
         self.name = name
         self._start = 0 if owned else file.tell()
         end = file.seek(0, io.SEEK_END)
@@ -163,9 +164,8 @@ class FileSource:
         self._readinto = getattr(file, "readinto", None)
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
-        with self._lock:
-            self._file.seek(self._start + offset)
-            return _fill(self._file, self._readinto, buffer)
+        self._file.seek(self._start + offset)
+        return _fill(self._file, self._readinto, buffer)
 
     def check_unchanged(self) -> None:
         """Nothing to compare with: tags show a change of the bytes that are read."""

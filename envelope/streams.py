@@ -11,10 +11,11 @@ import io
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from envelope import caller, message
+from envelope import caller, message, runtime
 from envelope import context as contexts
 from envelope.errors import EnvelopeError
 from envelope.offsets import DEFAULT_SEGMENT_LENGTH
@@ -147,6 +148,8 @@ class Reader(io.BufferedIOBase):
         self._incoming = message.accept(source, ring, expected)
         self._source = source
         self._opening = Opening(self._incoming, source, threads)
+        self._threads = threads
+        self._home = runtime.current()
         self._lock = threading.RLock()
         self._position = 0
         self._size = self._incoming.plain_size
@@ -222,7 +225,7 @@ class Reader(io.BufferedIOBase):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """``size`` bytes, fewer only at the end; all that follow for -1 or None."""
-        with self._lock:
+        with self._turn:
             self._enter()
             if size is None or size < 0:
                 if self._size is None:
@@ -244,19 +247,19 @@ class Reader(io.BufferedIOBase):
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Fill ``buffer``; fewer bytes are returned only at the end."""
-        with self._lock:
+        with self._turn:
             self._enter()
             return self._read_into(memoryview(buffer).cast("B"))
 
     def read1(self, size: int = -1, /) -> bytes:
         """What is at hand, after opening one run of segments at most."""
-        with self._lock:
+        with self._turn:
             self._enter()
             held = self._held() or self._load(1)
             return self._advance(held[:size] if size is not None and size >= 0 else held).tobytes()
 
     def readinto1(self, buffer: WriteableBuffer, /) -> int:
-        with self._lock:
+        with self._turn:
             self._enter()
             view = memoryview(buffer).cast("B")
             held = self._held() or self._load(len(view))
@@ -266,13 +269,13 @@ class Reader(io.BufferedIOBase):
 
     def peek(self, size: int = 0, /) -> bytes:  # noqa: ARG002 - io.BufferedReader's signature
         """What is at hand, without moving."""
-        with self._lock:
+        with self._turn:
             self._enter()
             return (self._held() or self._load(1)).tobytes()
 
     def readline(self, size: int | None = -1, /) -> bytes:
         limit = -1 if size is None else size
-        with self._lock:
+        with self._turn:
             self._enter()
             pieces: list[bytes] = []
             while limit != 0:
@@ -305,6 +308,24 @@ class Reader(io.BufferedIOBase):
 
     def __getstate__(self) -> NoReturn:
         raise TypeError("an open encrypted file cannot be pickled: send its path and its keys")
+
+    @property
+    def _turn(self) -> AbstractContextManager[object]:
+        """One read at a time.
+
+        A forked child has neither the threads that were opening segments nor
+        the one that may have held the lock, so it begins with new ones.
+        """
+        now = runtime.current()
+        if self._home is not now:
+            if self._size is None:
+                raise io.UnsupportedOperation("a pipe is read by the process that opened it")
+            opened = self._opening.opened
+            self._home, self._lock = now, threading.RLock()
+            self._opening = Opening(self._incoming, self._source, self._threads)
+            self._opening.opened = opened
+            self._batch, self._window = None, _NOTHING
+        return self._lock
 
     def _check_open(self) -> None:
         if self.closed:

@@ -23,7 +23,7 @@ import warnings
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from envelope import events
+from envelope import events, runtime
 from envelope.errors import UnfinishedWrite
 from envelope.message import Outgoing
 from envelope.pipeline import Sealing
@@ -51,6 +51,7 @@ class Writer(io.BufferedIOBase):
     def __init__(self, outgoing: Outgoing, sink: Sink, threads: int) -> None:
         self._sink: Sink | None = None
         self._exception_at_open = sys.exc_info()[1]
+        self._home = runtime.current()
         self._outgoing = outgoing
         try:
             self._sealing = Sealing(outgoing, sink, threads)
@@ -96,6 +97,8 @@ class Writer(io.BufferedIOBase):
         self._check_open()
         if isinstance(data, str):
             raise TypeError("a bytes-like object is required, not 'str'")
+        if self._inherited:
+            raise self._of_another_process()
         view = memoryview(data).cast("B")
         try:
             self._sealing.write(view)
@@ -113,12 +116,17 @@ class Writer(io.BufferedIOBase):
         """Publish now, whatever exception is being handled, and close.
 
         Raises:
-            UnfinishedWrite: An earlier write failed, so the file is not whole.
+            UnfinishedWrite: An earlier write failed, so the file is not whole; or the writer
+                was opened by the process that forked this one.
             OSError: The target could not be written; nothing was published.
         """
         sink = self._sink
         if sink is None:
             return
+        if self._inherited:
+            error = self._of_another_process()
+            self._abort("")
+            raise error
         if self._failed:
             self._abort("an earlier write failed")
             raise UnfinishedWrite(
@@ -174,7 +182,7 @@ class Writer(io.BufferedIOBase):
             self._abort(f"{kind.__name__} left the with statement")
 
     def __del__(self) -> None:
-        if getattr(self, "_sink", None) is not None:
+        if getattr(self, "_sink", None) is not None and not self._inherited:
             warnings.warn(
                 f"{self!r} was neither closed nor committed: nothing was published",
                 ResourceWarning,
@@ -185,7 +193,7 @@ class Writer(io.BufferedIOBase):
 
     def _dealloc_warn(self, source: Any) -> None:
         """TextIOWrapper and BufferedWriter call this when they are collected, before close()."""
-        if self._sink is not None:
+        if self._sink is not None and not self._inherited:
             warnings.warn(
                 f"{source!r} was never closed: nothing was published", ResourceWarning, stacklevel=2
             )
@@ -196,8 +204,20 @@ class Writer(io.BufferedIOBase):
         if sink is not None:
             self._sealing.settle()
             sink.abort()
-            events.emit(events.WriteAborted(sink.name, reason))
+            if not self._inherited:
+                events.emit(events.WriteAborted(sink.name, reason))
         super().close()
+
+    @property
+    def _inherited(self) -> bool:
+        """Whether this is a forked child's copy: its parent goes on writing, and publishes."""
+        return self._home is not runtime.current()
+
+    def _of_another_process(self) -> UnfinishedWrite:
+        return UnfinishedWrite(
+            "opened by another process, which forked this one; only that one can write to it",
+            path=self.name,
+        )
 
     def _check_open(self) -> None:
         if self._sink is None:
