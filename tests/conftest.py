@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -30,6 +31,16 @@ def _remove_home() -> None:
 
 
 os.environ["HOME"] = _home
+
+# A shell's background jobs ignore interrupts, and programs that tests start would inherit that: a
+# test that interrupts itself waited for ever.
+for _number, _usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGTERM, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 # How long an example takes depends on who else is using the machine.
 settings.register_profile("envelope", deadline=None, print_blob=True)
