@@ -45,6 +45,7 @@ MAX_TRIES = 8
 _BASE_WAIT = 0.25  # seconds; doubles with each try, so eight tries span half a minute
 _LONGEST_WAIT = 8.0
 _BUCKET_SECONDS = 10  # vaults state their quotas for ten seconds
+_NO_TIME = 1e-6  # seconds; rounding leaves less than that, which no sleep would ever get through
 _random = SystemRandom().random  # forked children would share another generator's numbers
 
 
@@ -82,7 +83,8 @@ class _Bucket:
 
     def seconds_until_one(self, now: float, rate: float) -> float:
         self._refill(now, rate)
-        return max(0.0, (1.0 - self.tokens) / rate)
+        wait = (1.0 - self.tokens) / rate
+        return wait if wait > _NO_TIME else 0.0
 
 
 # --- Calls --------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from envelope.header import KeySection
 from envelope.keks import Keks
 from envelope.keys import MasterKey, WrappedKey
 from envelope.keyurl import KeyName
-from envelope.masters import Kek
+from envelope.masters import ALGORITHMS, Kek
 from envelope.secret import Secret
 from envelope.trust import Trust, name_of
 
@@ -154,7 +154,8 @@ def _proven(
     Where fresh ones may be called it is one of those. The answer is remembered
     by the wrapped key, so it costs one unwrap for all the files of a KEK.
     """
-    candidates = list(trust.callable(fresh)) or list(trust.callable(others))
+    known = [wrapped for wrapped in others if wrapped.alg in ALGORITHMS]
+    candidates = list(trust.callable(fresh)) or list(trust.callable(known))
     if any(keks.masters.proven(wrapped, kek_id) for wrapped, _ in candidates):
         return True
     if not call or not candidates:

@@ -278,6 +278,15 @@ def test_a_useless_answer_can_be_charged_afterwards(clock: FakeClock) -> None:
     assert refused(caller)
 
 
+def test_a_wait_too_short_to_pass_is_no_wait(clock: FakeClock) -> None:
+    caller = clock.caller()
+    clock.now = 1e9  # where a float's next value is 1e-7 away
+    while not refused(caller):
+        pass
+    clock.now += 2 - 2e-7
+    assert not refused(caller)
+
+
 @given(
     st.lists(st.tuples(st.floats(0, 5), st.booleans()), max_size=60),
     st.floats(0.1, 5),
@@ -301,7 +310,7 @@ def test_no_pattern_of_calls_exceeds_the_allowances(
         calls += script.calls
         failed += script.calls * (not honest)
         elapsed = clock() - start
-        slack = 1e-6
+        slack = 1e-4
         assert calls <= max(1.0, unwraps * 10) + elapsed * unwraps + slack
         # Allowed when a whole token is there, so the last failure may end at zero exactly.
         assert failed <= max(1.0, failures * 10) + elapsed * failures + slack

@@ -220,6 +220,23 @@ def test_moving_ten_thousand_files_to_another_set_makes_one_kek(driver: MemoryDr
     assert (driver.calls["unwrap"], driver.calls["wrap"]) == (2, 2)
 
 
+def test_a_recipient_of_an_algorithm_to_come_is_kept_and_not_called(driver: MemoryDriver) -> None:
+    ring = KeyRing(
+        encrypt_to=["local:lake"], decrypt_with=["local:later", "local:spare", "local:lake"]
+    )
+    first = written(KeyRing(["local:later", "local:spare", "local:lake"]))
+    keys = keys_of(first)
+    keys["kek"]["recipients"][0]["alg"] = "ML-KEM-768"
+    before = with_keys(first, json.dumps(keys).encode(), ring.open(first).dek)
+    driver.rotate("local:lake")
+    driver.called.clear()
+    rekeyed, after = rewrapped(KeyRing.from_config({**ring.to_config(), "aliases": {}}), before)
+    assert kids(after) == ["local:later/v1", "local:spare/v1", "local:lake/v2"]
+    assert after.keys.recipients[0] == before.keys.recipients[0]
+    assert rekeyed.proven
+    assert ("unwrap", "local:later/v1") not in driver.called
+
+
 # --- Proof (rule W6) ----------------------------------------------------------------------------
 
 
