@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks import plan as plans
 from benchmarks.fresh_processes import imports, memory, unwraps
-from benchmarks.machine import describe
+from benchmarks.machine import describe, moment
 from benchmarks.page import write_page
 from benchmarks.peers.measure import peers
 from benchmarks.plan import GIB, MIB, Plan
@@ -83,7 +83,8 @@ def _measure(options: argparse.Namespace) -> Any:
             elif name == "rewrap" and plan.reflink is None and options.loop:
                 room = stack.enter_context(mounted(plan.disk, 3 * plan.size + GIB))
                 here = replace(plan, reflink=room)
-            yield measure(here)
+            before = moment()
+            yield replace(measure(here), measured=before)
 
 
 def _plan(options: argparse.Namespace) -> Plan:

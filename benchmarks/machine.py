@@ -12,22 +12,26 @@ from cryptography.hazmat.backends.openssl.backend import backend
 
 from envelope import __version__
 
-__all__ = ["describe", "file_system"]
+__all__ = ["describe", "file_system", "moment"]
 
 
 def describe() -> dict[str, str]:
-    """What a reader needs in order to compare: processor, versions, and how busy it was."""
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    """What a reader needs in order to compare: processor and versions."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "processor": f"{_processor()}, {cores} cores for this process",
         "system": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "cryptography": f"{cryptography.__version__} with {backend.openssl_version_text()}",
         "envelope": __version__,
-        "load at the start (1, 5, 15 minutes)": load,
     }
+
+
+def moment() -> str:
+    """Now, and how busy the machine is: above 0.5 before anything is measured, it is not quiet."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    return f"{now}, load average before it (1, 5, 15 minutes): {load}"
 
 
 def file_system(folder: Path) -> str:

@@ -35,13 +35,16 @@ def as_text(table: Table) -> str:
         for line in lines
     ]
     notes = [note.replace("*", "") for note in table.notes]
-    heading = [table.title, "-" * len(table.title), table.setting]
+    measured = [f"measured {table.measured}"] if table.measured else []
+    heading = [table.title, "-" * len(table.title), table.setting, *measured]
     return "\n".join([*heading, "", *body, *([""] if notes else []), *notes])
 
 
 def as_markdown(table: Table, image: str | None = None) -> str:
     """For docs/benchmarks.md."""
-    lines = [f"### {table.title}", "", f"{table.setting[0].upper()}{table.setting[1:]}.", ""]
+    measured = f" Measured {table.measured}." if table.measured else ""
+    setting = f"{table.setting[0].upper()}{table.setting[1:]}.{measured}"
+    lines = [f"### {table.title}", "", setting, ""]
     lines += _markdown_rows(_HEAD, (_cells(row) for row in _missed_first(table)))
     for note in table.notes:
         lines += ["", note]

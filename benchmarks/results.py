@@ -62,6 +62,7 @@ class Table:
         setting: Sizes, file system, fsync, rounds: what the numbers depend on.
         rows: The results.
         notes: Sentences for below the table.
+        measured: When, and how busy the machine was: tables of several runs can stand together.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Table:
     setting: str
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = field(default=())
+    measured: str = ""
 
     @property
     def missed(self) -> tuple[Row, ...]:
@@ -100,7 +102,8 @@ class Table:
             )
             for row in value["rows"]
         )
-        return cls(value["name"], value["title"], value["setting"], rows, tuple(value["notes"]))
+        notes, measured = tuple(value["notes"]), value.get("measured", "")
+        return cls(value["name"], value["title"], value["setting"], rows, notes, measured)
 
 
 def ratios(seconds: Sequence[float], of: Sequence[float]) -> tuple[float, ...]:

@@ -34,6 +34,7 @@ TABLE = Table(
         Row("absent", note="not installed"),
     ),
     ("A note.",),
+    "on a quiet day",
 )
 
 
@@ -53,6 +54,7 @@ def test_a_measure_runs_and_fills_its_table(name: str, tmp_path: Path) -> None:
         assert all(value >= 0 for value in row["values"])
     for row in table["rows"]:
         assert row["values"] or row["note"], "a row without values says why"
+    assert "load average" in table["measured"]
     assert "cryptography" in saved["machine"]
     assert (images / f"benchmark-{name}.svg").read_text().startswith("<svg")
     assert {path.name for path in tmp_path.iterdir()} == {"results.json", "images"}
