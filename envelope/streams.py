@@ -19,7 +19,7 @@ from envelope import caller, message, runtime
 from envelope import context as contexts
 from envelope.errors import EnvelopeError
 from envelope.offsets import DEFAULT_SEGMENT_LENGTH
-from envelope.pipeline import DEFAULT_THREADS, Batch, Opening
+from envelope.pipeline import BATCH_BYTES, DEFAULT_THREADS, Batch, Opening
 from envelope.ring import KeyRing, as_ring
 from envelope.sinks import open_sink
 from envelope.sources import Location, Source, open_source
@@ -146,8 +146,8 @@ class Reader(io.BufferedIOBase):
         self, source: Source, ring: KeyRing, expected: Mapping[str, str], threads: int
     ) -> None:
         self._incoming = message.accept(source, ring, expected)
-        self._source = source
         self._opening = Opening(self._incoming, source, threads)
+        self._source = source  # from here on there is something to close
         self._threads = threads
         self._home = runtime.current()
         self._lock = threading.RLock()
@@ -160,6 +160,7 @@ class Reader(io.BufferedIOBase):
         self._end_of_last_read = -1
         self._grow = False  # this read goes on where the last one ended
         self._ahead = 0  # segments to have under way beyond those that are needed
+        self._failed_run = -BATCH_BYTES  # where the last run that failed began: at no segment yet
         self._released = 0
 
     # --- What it knows without reading -----------------------------------------------------------
@@ -303,7 +304,7 @@ class Reader(io.BufferedIOBase):
                 super().close()
 
     def __del__(self) -> None:
-        if getattr(self, "_source", None) is not None:
+        if hasattr(self, "_source"):
             self.close()
 
     def __getstate__(self) -> NoReturn:
@@ -388,13 +389,15 @@ class Reader(io.BufferedIOBase):
         first = self._position // self._capacity
         needed = (self._position + want - 1) // self._capacity + 1
         end = min(needed + self._ahead, self._incoming.segments)
-        try:
-            return self._show(self._opened(first, end))
-        except EnvelopeError:
-            # A run fails as a whole. Only the segment at the position may decide on this read:
-            # those before a bad one are given out, and those after it can be read again.
-            opening.jump(first)
-            return self._show(opening.run(first, 1))
+        if not self._failed_run <= first < self._failed_run + opening.per_batch:
+            try:
+                return self._show(self._opened(first, end))
+            except EnvelopeError:
+                self._failed_run = first
+        # A run fails as a whole. Only the segment at the position may decide on this read: those
+        # before a bad one are given out, and those after it can be read again.
+        opening.jump(first)
+        return self._show(opening.run(first, 1))
 
     def _opened(self, first: int, end: int) -> Batch:
         """A run that begins with the segment ``first``, or has it; up to ``end`` is under way."""
