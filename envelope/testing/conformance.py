@@ -95,6 +95,7 @@ def spelled(secret: Secret) -> list[str]:
     """The ways in which bytes come to be printed."""
     return [
         repr(secret.reveal())[2:-1],
+        repr(bytearray(secret.reveal()))[12:-2],  # escapes a quote that bytes do not
         secret.reveal().hex(),
         base64.b64encode(secret.reveal()).decode().rstrip("="),
         base64.urlsafe_b64encode(secret.reveal()).decode().rstrip("="),
