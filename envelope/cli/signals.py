@@ -34,6 +34,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.leaving = False
 
     def check(self) -> None:
         """A place where it is safe to leave; any thread may ask.
@@ -42,8 +43,7 @@ class Stop:
             Interrupted: A signal came.
         """
         if self.number is not None:
-            if threading.current_thread() is threading.main_thread():
-                signal.setitimer(signal.ITIMER_REAL, 0)
+            self.leaving = True
             raise Interrupted(self.number)
 
 
@@ -63,7 +63,9 @@ def interruptible(stop: Stop) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, _GRACE)
 
     def overdue(_number: int, _frame: FrameType | None) -> None:
-        raise Interrupted(stop.number or signal.SIGINT)
+        if not stop.leaving:  # else a step was come to, and cleaning up is under way
+            stop.leaving = True
+            raise Interrupted(stop.number or signal.SIGINT)
 
     before = {number: signal.getsignal(number) for number in (*_SIGNALS, signal.SIGALRM)}
     signal.signal(signal.SIGALRM, overdue)

@@ -1,0 +1,59 @@
+"""config show and config test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+
+def test_show_says_where_each_value_came_from(lake: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("mine.toml").write_text('[limits]\ndeadline = 10\n[files]\nthreads = 2\nsuffix = ".x"\n')
+    said = lake("config", "show", "--config", "mine.toml").out
+    assert 'encrypt_to = ["local:lake"]' in said
+    assert "from ENVELOPE_KEYS" in said
+    assert "limits.deadline = 10" in said
+    assert f"from {lake.folder / 'mine.toml'}" in said
+    [found] = lake.objects("config", "show", "--config", "mine.toml", schema="config")
+    assert found["files"] == {"threads": 2, "suffix": ".x"}
+    Path("file").write_bytes(b"data")
+    lake("encrypt", "file", "--config", "mine.toml")
+    assert Path("file.x").exists()
+
+
+def test_show_needs_no_key_and_test_does(cli: Cli) -> None:
+    assert "nothing" in cli("config", "show").out
+    said = cli("config", "test", status=2)
+    assert "no key is configured" in said.err
+    assert "envelope init" in said.err
+
+
+def test_an_unsafe_file_of_the_working_directory_is_told(lake: Cli) -> None:
+    Path("envelope.toml").write_text('keys = ["local:evil"]\n')
+    Path("envelope.toml").chmod(0o666)
+    said = lake("config", "show")
+    assert "refused" in said.out
+    assert "was not used" in said.err
+
+
+def test_test_tries_each_key(lake: Cli) -> None:
+    [done] = lake.objects("config", "test", schema="check")
+    assert done["level"] == "ok"
+    assert "wraps and unwraps" in done["text"]
+    lake("keys", "create", "local:other")
+    said = lake("config", "test", "--key", "local:none", "--encrypt-to", "local:other", status=5)
+    assert "fail" in said.out
+    assert "local:none" in said.out
+    assert "wraps" in said.out
+
+
+def test_a_profile_is_chosen_before_or_after_the_command(lake: Cli) -> None:
+    Path("mine.toml").write_text('[profile.prod]\nkeys = ["local:prod"]\n')
+    for words in (["--profile", "prod", "config", "show"], ["config", "show", "--profile", "prod"]):
+        assert "local:prod" in lake(*words, "--config", "mine.toml").out
+    assert (
+        "no configuration file has a profile"
+        in lake("config", "show", "--profile", "none", status=2).err
+    )
