@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from importlib.util import find_spec
 from typing import NoReturn
@@ -25,12 +26,13 @@ def main() -> int:
     if missing:
         sys.stderr.write(_MISSING.format(missing=" and ".join(missing)))
         return 2
-    try:
-        from envelope.cli.app import run
+    # Until a command begins there is nothing to clean up. Ctrl-C then ends the process at once: an
+    # exception could strike in a callback of the import system, and would be ignored there.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from envelope.cli.app import run
 
-        status = run(sys.argv[1:])
-    except KeyboardInterrupt:  # before a command had begun
-        status = 130
+    status = run(sys.argv[1:])
     if status > 128:
         _leave(status)
     return status
