@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
 import typer
 
+from envelope import keyurl
 from envelope.cli.keys import Protect, admin_of, report
 from envelope.cli.options import KeystoreOptions
 from envelope.cli.output import Output
 from envelope.cli.passphrases import asked
 from envelope.cli.signatures import examples
 from envelope.cli.standard import write_new
+from envelope.errors import AlreadyExists
 
 __all__ = ["backup", "restore"]
 
@@ -28,15 +31,18 @@ BackupFile = Annotated[
 
 
 @examples(
-    "envelope keys backup --out keys.backup",
+    "envelope keys backup",
     "envelope keys backup local:lake --out lake.backup --backup-passphrase-file FILE",
 )
 def backup(
     out: Output,
     keystore: KeystoreOptions,
-    to: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="The backup's file.")],
     key: Annotated[
         str | None, typer.Argument(metavar="[KEY]", help="One key; all of them without it.")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Target [NAME.backup, keystore.backup]."),
     ] = None,
     backup_passphrase_file: BackupFile = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing file.")] = False,
@@ -46,6 +52,9 @@ def backup(
     Keep file and passphrase apart, and neither on this machine alone.
     """
     admin = admin_of(out, key, keystore)
+    to = to or f"{'keystore' if key is None else keyurl.parse(key).name}.backup"
+    if os.path.lexists(to) and not force:  # said before anybody thinks of a passphrase
+        raise AlreadyExists("the target exists", path=to)
     passphrase = asked(backup_passphrase_file, _WHAT, twice=True)
     write_new(to, admin.backup(key, passphrase), force=force, mode=0o600)
     out.result({"key": key, "backup": to}, f"{key or 'all keys'} -> {to}")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from envelope.cli.batch import each
-from envelope.cli.jobs import ENCRYPTING, READING, RENEWING, FileOptions, Job, Paths
+from envelope.cli.jobs import ENCRYPTING, READING, RENEWING, FileOptions, Job, Paths, TargetOptions
 from envelope.cli.options import ContextOptions, KeyOptions, WorkOptions
 from envelope.cli.output import Output
 from envelope.cli.progress import progress_bar
@@ -74,7 +74,7 @@ def decrypt(
 def reencrypt(
     out: Output,
     paths: Paths,
-    files: FileOptions,
+    files: TargetOptions,
     keys: KeyOptions,
     context: ContextOptions,
     work: WorkOptions,

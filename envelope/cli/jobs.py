@@ -31,7 +31,16 @@ if TYPE_CHECKING:
     from envelope.files import FileResult
     from envelope.ring import KeyRing
 
-__all__ = ["ENCRYPTING", "READING", "RENEWING", "FileOptions", "Job", "Paths", "Recursive"]
+__all__ = [
+    "ENCRYPTING",
+    "READING",
+    "RENEWING",
+    "FileOptions",
+    "Job",
+    "Paths",
+    "Recursive",
+    "TargetOptions",
+]
 
 ENCRYPTING = Direction("encrypted", adding)
 READING = Direction("decrypted", removing)
@@ -52,7 +61,7 @@ OnProgress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True)
-class FileOptions:
+class TargetOptions:
     """From where to where."""
 
     recursive: Recursive = False
@@ -60,21 +69,27 @@ class FileOptions:
         str | None,
         typer.Option("--out", "-o", metavar="PATH", help="Target file or folder; - for a pipe."),
     ] = None
-    suffix: Annotated[
-        str | None,
-        typer.Option("--suffix", metavar="TEXT", help="Suffix of encrypted files [.env1]."),
-    ] = None
     jobs: Jobs = 1
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace existing targets.")] = False
-    remove_source: Annotated[
-        bool,
-        typer.Option("--remove-source", help="Remove each source once its target is proven."),
-    ] = False
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Only show what would be done.")
     ] = False
     no_durable: Annotated[
         bool, typer.Option("--no-durable", help="Do not wait until targets are on the disk.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class FileOptions(TargetOptions):
+    """The same where sources and targets have different names."""
+
+    suffix: Annotated[
+        str | None,
+        typer.Option("--suffix", metavar="TEXT", help="Suffix of encrypted files [.env1]."),
+    ] = None
+    remove_source: Annotated[
+        bool,
+        typer.Option("--remove-source", help="Remove each source once its target is proven."),
     ] = False
 
 
@@ -95,15 +110,17 @@ class Job:
         out: Output,
         direction: Direction,
         paths: list[str],
-        files: FileOptions,
+        files: TargetOptions,
         work: WorkOptions,
         ring: KeyRing,
         bound: dict[str, Any],
     ) -> None:
         defaults = out.configuration().files
-        suffix = files.suffix
-        if suffix is None:
+        suffix, self._remove = "", False
+        if isinstance(files, FileOptions):
             suffix = defaults.get("suffix", DEFAULT_SUFFIX)
+            suffix = suffix if files.suffix is None else files.suffix
+            self._remove = files.remove_source
         self._out, self._direction, self._paths = out, direction, paths
         self._files, self._work, self._ring, self._bound = files, work, ring, bound
         self._durable = not files.no_durable and defaults.get("durable", True)
@@ -150,7 +167,7 @@ class Job:
         before = None if is_remote(source) else os.stat(source)
         if before and found.status and self._direction.repeats and self._is_done(source, target):
             on_progress(before.st_size, None)
-            if files.remove_source:
+            if self._remove:
                 remove_unchanged(source, before)
             return partial(
                 self._out.skipped, Skipped(source, "done before", told=self._out.options.json)
@@ -165,7 +182,7 @@ class Job:
         )
         if before and found.status and not here:
             os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
-        if before and files.remove_source:
+        if before and self._remove:
             self._prove(target)
             remove_unchanged(source, before)
         return partial(self._report, result, quiet=found.status is not None)
@@ -205,7 +222,7 @@ class Job:
                 status, other = os.stat(plain), os.stat(sealed)
                 if inside.size != status.st_size:
                     return False
-                if status.st_mtime_ns == other.st_mtime_ns and not self._files.remove_source:
+                if status.st_mtime_ns == other.st_mtime_ns and not self._remove:
                     return True
                 if not _same_bytes(plain, inside):
                     return False
@@ -222,15 +239,13 @@ class Job:
             verify(target, **self._given)
 
     def _check_removal(self) -> None:
-        if not self._files.remove_source:
+        if not self._remove:
             return
         why = None
         if self._paths == ["-"] or self._files.out == "-" or any(map(is_remote, self._paths)):
             why = "needs files on both sides"
         elif self._files.no_durable:
             why = "does not go with --no-durable: a crash could take both files"
-        elif self._direction is RENEWING:
-            why = "does not go with encrypting anew"
         elif _is_device(self._files.out):
             why = "needs files on both sides"
         if why:

@@ -21,6 +21,7 @@ __all__ = [
     "GlobalOptions",
     "KeyOptions",
     "KeystoreOptions",
+    "PaceOptions",
     "WorkOptions",
     "driver_settings",
 ]
@@ -214,13 +215,9 @@ class ContextOptions:
 
 
 @dataclass(frozen=True)
-class WorkOptions:
-    """How the work is done."""
+class PaceOptions:
+    """How long it may take, and whether that is shown."""
 
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", min=1, max=64, help="Threads for each file; 4 by default."),
-    ] = None
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -234,6 +231,16 @@ class WorkOptions:
             help="Show a progress bar; by default on a terminal, once the work takes a while.",
             show_default=False,
         ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class WorkOptions(PaceOptions):
+    """How the work is done."""
+
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, max=64, help="Threads for each file; 4 by default."),
     ] = None
 
     def verb(self, out: Output) -> dict[str, Any]:

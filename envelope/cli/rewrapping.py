@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from envelope.cli.batch import each
-from envelope.cli.jobs import RENEWING, FileOptions, OnProgress, Paths
-from envelope.cli.options import ContextOptions, KeyOptions, WorkOptions
+from envelope.cli.jobs import RENEWING, OnProgress, Paths, TargetOptions
+from envelope.cli.options import ContextOptions, KeyOptions, PaceOptions
 from envelope.cli.output import Output, columns
 from envelope.cli.progress import progress_bar
 from envelope.cli.signatures import examples
@@ -34,10 +34,10 @@ __all__ = ["rewrap"]
 def rewrap(
     out: Output,
     paths: Paths,
-    files: FileOptions,
+    files: TargetOptions,
     keys: KeyOptions,
     context: ContextOptions,
-    work: WorkOptions,
+    pace: PaceOptions,
     replace_recipients: Annotated[
         bool,
         typer.Option("--replace-recipients", help="Make the recipients those of --encrypt-to."),
@@ -56,7 +56,7 @@ def rewrap(
     targets = Targets(RENEWING, paths, recursive=files.recursive, out=files.out, suffix="")
     if files.dry_run:
         return _count(out, targets)
-    given: dict[str, Any] = {"keys": keys.ring(out), **context.verb(), "timeout": work.timeout}
+    given: dict[str, Any] = {"keys": keys.ring(out), **context.verb(), "timeout": pace.timeout}
     given["recipients"] = "replace" if replace_recipients else "refresh"
     given["durable"] = not files.no_durable and out.configuration().files.get("durable", True)
     changes: Counter[bool] = Counter()
@@ -70,7 +70,7 @@ def rewrap(
         lines = [] if found.status else _described(result)
         return partial(out.result, result.to_json(), *lines)
 
-    with progress_bar(out, work.progress, lambda: total_size(targets.inputs())) as bar:
+    with progress_bar(out, pace.progress, lambda: total_size(targets.inputs())) as bar:
         found = targets.inputs()
         status = each(out, found, work_on, bar=bar, several=targets.several, jobs=files.jobs)
     if targets.several and not out.options.json:

@@ -93,6 +93,8 @@ def test_a_backup_is_restored_elsewhere_and_files_open(
     assert stat.S_IMODE(os.stat("keys.backup").st_mode) == 0o600
     again = ("keys", "backup", "--out", "keys.backup", *given, "--passphrase-file", "right")
     assert "[ENV-EXISTS]" in safe(*again, status=2).err
+    safe("keys", "backup", "local:lake", *given, "--passphrase-file", "right")
+    assert Path("lake.backup").exists()
     monkeypatch.setenv("ENVELOPE_KEYSTORE", str(safe.folder.parent / "elsewhere"))
     restore = ("keys", "restore", "keys.backup", "--protect", "permissions")
     assert "[ENV-DENIED]" in safe(*restore, "--backup-passphrase-file", "wrong", status=3).err

@@ -78,6 +78,12 @@ def test_another_target_leaves_the_file(tree: Path, lake: Cli) -> None:
     assert Path("moved/deep/renamed").exists()
 
 
+def test_options_that_would_do_nothing_are_refused(tree: Path, lake: Cli) -> None:
+    for option in ("--remove-source", "--suffix=.x", "--threads=2"):
+        assert "No such option" in lake("rewrap", "tree/one.env1", option, status=2).err
+    assert "No such option" in lake("reencrypt", "tree/one.env1", "--suffix=.x", status=2).err
+
+
 def test_a_pipe_cannot_be_rewrapped(lake: Cli) -> None:
     assert "a pipe cannot be rewrapped" in lake("rewrap", "-", status=2).err
     assert lake("rewrap", "x", "--out", "-", status=2).out == ""
