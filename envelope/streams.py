@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -228,20 +228,15 @@ class Reader(io.BufferedIOBase):
         """``size`` bytes, fewer only at the end; all that follow for -1 or None."""
         with self._turn:
             self._enter()
-            if size is None or size < 0:
-                if self._size is None:
-                    return b"".join(self._until_the_end())
-                size = self._size - self._position
-            elif self._size is not None:
-                size = min(size, self._size - self._position)
+            if self._size is None:
+                return b"".join(self._from_pipe(-1 if size is None else size))
+            left = self._size - self._position
+            size = left if size is None or size < 0 else min(size, left)
             if size <= 0:
                 return b""
             held = self._held()
             if len(held) >= size:
                 return self._advance(held[:size]).tobytes()
-            if self._size is None:
-                size = min(size, 2**20)  # a pipe's end is not known: grow as data comes
-                return self._read_from_pipe(size)
             buffer = bytearray(size)
             self._read_into(memoryview(buffer))
             return bytes(buffer)
@@ -354,15 +349,12 @@ class Reader(io.BufferedIOBase):
             done += len(piece)
         return done
 
-    def _read_from_pipe(self, size: int) -> bytes:
-        buffer = bytearray(size)
-        return bytes(buffer[: self._read_into(memoryview(buffer))])
-
-    def _until_the_end(self) -> list[bytes]:
-        pieces = []
-        while held := self._held() or self._load(1):
-            pieces.append(self._advance(held).tobytes())
-        return pieces
+    def _from_pipe(self, size: int) -> Iterator[bytes]:
+        """``size`` bytes, or all for -1, as they come: a pipe does not tell what it has."""
+        while size and (held := self._held() or self._load(1)):
+            piece = self._advance(held[:size] if size > 0 else held)
+            size -= len(piece) if size > 0 else 0
+            yield piece.tobytes()
 
     def _enter(self) -> None:
         """A read begins. One that goes on where the last ended is worth reading ahead for."""

@@ -359,6 +359,17 @@ def test_a_pipe_is_read_to_its_proven_end(
             file.seek(0)
 
 
+def test_a_read_from_a_pipe_is_short_only_at_the_end(
+    ring: KeyRing, pipe: Callable[[bytes], Any]
+) -> None:
+    data = os.urandom(4_000_000)
+    with envelope.open(pipe(encrypted(ring, data).getvalue()), keys=ring) as file:
+        assert file.read(3_000_000) == data[:3_000_000]
+        assert file.read(0) == b""
+        assert file.read(3_000_000) == data[3_000_000:]
+        assert file.read(1) == b""
+
+
 @pytest.mark.parametrize("cut", [1, 40, SEGMENT, 10 * SEGMENT])
 def test_a_cut_pipe_gives_a_proven_beginning_and_then_truncated(
     ring: KeyRing, cut: int, pipe: Callable[[bytes], Any]
