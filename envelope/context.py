@@ -68,17 +68,20 @@ def check(
 
 def expected(
     context: Mapping[str, str] | None,
-    path: str | os.PathLike[str] | None = None,
+    location: object = None,
     bind_path: str | os.PathLike[str] | None = None,
 ) -> dict[str, str]:
-    """``context``, with the relative path in it where ``bind_path`` asks for that."""
+    """``context``, with the relative path in it where ``bind_path`` asks for that.
+
+    ``location`` is whatever a verb was given; only a path or a URL can be bound.
+    """
     pairs = validated(context)
     if bind_path is not None:
-        if path is None:
+        if not isinstance(location, (str, os.PathLike)):
             raise ConfigurationError("bind_path needs a file that has a path")
         if "path" in pairs:
             raise ConfigurationError("give either bind_path or a context entry 'path', not both")
-        pairs["path"] = bound_path(path, bind_path)
+        pairs["path"] = bound_path(location, bind_path)
         pairs = validated(pairs)  # again: a file's name need not be valid Unicode
     return pairs
 

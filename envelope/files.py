@@ -16,13 +16,10 @@ from envelope.jose import b64u_encode
 from envelope.offsets import DEFAULT_SEGMENT_LENGTH
 from envelope.pipeline import DEFAULT_THREADS, Opening, Sealing
 from envelope.ring import as_ring
-from envelope.sinks import Sink, open_sink, publishing
-from envelope.sources import Location, Source, is_url, open_source
+from envelope.sinks import Sink, open_pair, open_sink, publishing
+from envelope.sources import Location, OnProgress, Source, open_source
 
-__all__ = ["FileResult", "OnProgress", "decrypt_file", "encrypt_file", "reencrypt"]
-
-OnProgress = Callable[[int, int | None], None]
-"""Called with the plaintext bytes done, and those in all (``None`` on a pipe)."""
+__all__ = ["FileResult", "decrypt_file", "encrypt_file", "reencrypt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,7 @@ def encrypt_file(
         overwrite: Whether an existing target may be replaced.
         threads: How many threads read, seal and write at most.
         timeout: Seconds for calls of a vault; ``None`` for the ring's limit.
-        on_progress: Called about once a MiB.
+        on_progress: Called every few MiB with the plaintext bytes done, and those in all.
         bind_path: A folder; the target's path relative to it is bound to the data.
         durable: Whether a local target is synced to its disk before it is published.
         segment_length: Bytes of a stored segment, a power of two from 4096 to 16777216.
@@ -77,10 +74,9 @@ def encrypt_file(
         OSError: As reading and writing raise it. The target is then as it was.
     """
     started = time.perf_counter()
-    path = os.fspath(target) if isinstance(target, (str, os.PathLike)) else None
-    pairs = contexts.expected(context, path, bind_path)
+    pairs = contexts.expected(context, target, bind_path)
     ring = as_ring(keys)
-    plain, options = _open_pair(source, target, storage_options)
+    plain, options = open_pair(source, target, storage_options)
     with closing(plain):
         with caller.deadline(timeout):
             outgoing = message.begin(ring, pairs, segment_length=segment_length)
@@ -118,7 +114,7 @@ def decrypt_file(
         overwrite: Whether an existing target may be replaced.
         threads: How many threads read, open and write at most.
         timeout: Seconds for calls of a vault; ``None`` for the ring's limit.
-        on_progress: Called about once a MiB.
+        on_progress: Called every few MiB with the plaintext bytes done, and those in all.
         bind_path: A folder; the source's path relative to it must be the one that was bound.
         durable: Whether a local target is synced to its disk before it is published.
         storage_options: Passed to fsspec where source or target is a URL.
@@ -131,10 +127,9 @@ def decrypt_file(
         OSError: As reading and writing raise it. The target is then as it was.
     """
     started = time.perf_counter()
-    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
-    pairs = contexts.expected(context, path, bind_path)
+    pairs = contexts.expected(context, source, bind_path)
     ring = as_ring(keys)
-    stored, options = _open_pair(source, target, storage_options)
+    stored, options = open_pair(source, target, storage_options)
     with closing(stored):
         with caller.deadline(timeout):
             incoming = message.accept(stored, ring, pairs)
@@ -189,15 +184,14 @@ def reencrypt(
         EnvelopeError: See docs/errors.md. The target is then as it was.
     """
     started = time.perf_counter()
-    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
-    pairs = contexts.expected(context, path, bind_path)
+    pairs = contexts.expected(context, source, bind_path)
     ring = as_ring(keys)
-    if target is None and path is None:
+    if target is None and not isinstance(source, (str, os.PathLike)):
         raise ConfigurationError("a file object needs a target")
     if target is None:
         target, stored, options = source, open_source(source, storage_options), storage_options
     else:
-        stored, options = _open_pair(source, target, storage_options)
+        stored, options = open_pair(source, target, storage_options)
     with closing(stored):
         with caller.deadline(timeout):
             incoming = message.accept(stored, ring, pairs)
@@ -220,39 +214,6 @@ def reencrypt(
     outgoing.grant.count_bytes(sealing.plain_size)
     sizes = (sealing.plain_size, sealing.stored_size)
     return _finished("reencrypt", stored, sink, sizes, started, bound, outgoing.grant.kek_id)
-
-
-def _open_pair(
-    source: Location, target: Location, storage_options: Mapping[str, Any] | None
-) -> tuple[Source, Mapping[str, Any] | None]:
-    """Open the source, refuse a target that is the same file, and tell whose the options are."""
-
-    def remote(location: Location) -> bool:
-        return isinstance(location, str) and is_url(location)
-
-    opened = open_source(source, storage_options if remote(source) else None)
-    try:
-        if storage_options and not remote(source) and not remote(target):
-            raise ConfigurationError("storage_options go with a URL, and there is none here")
-        _refuse_same_file(source, target)
-    except BaseException:
-        opened.close()
-        raise
-    return opened, storage_options if remote(target) else None
-
-
-def _refuse_same_file(source: Location, target: Location) -> None:
-    same = source is target
-    if isinstance(source, (str, os.PathLike)) and isinstance(target, (str, os.PathLike)):
-        try:
-            same = os.path.samefile(source, target)
-        except (OSError, ValueError):
-            same = os.fspath(source) == os.fspath(target)
-    if same:
-        raise ConfigurationError(
-            f"source and target are the same file: {source}",
-            next_step="Give another target; the original can be removed afterwards.",
-        )
 
 
 def _counter(on_progress: OnProgress | None, total: int | None) -> Callable[[int], None]:

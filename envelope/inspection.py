@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from envelope.jose import b64u_encode
 from envelope.offsets import Layout
 from envelope.pipeline import DEFAULT_THREADS, Opening
 from envelope.ring import as_ring
-from envelope.sources import Location, Source, open_source
+from envelope.sources import Location, OnProgress, Source, open_source
 
 __all__ = ["Inspection", "Verification", "inspect", "verify"]
 
@@ -143,7 +143,7 @@ def verify(
     context: Mapping[str, str] | None = None,
     threads: int = DEFAULT_THREADS,
     timeout: float | None = None,
-    on_progress: Callable[[int, int | None], None] | None = None,
+    on_progress: OnProgress | None = None,
     bind_path: str | os.PathLike[str] | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Verification:
@@ -164,8 +164,7 @@ def verify(
         EnvelopeError: See docs/errors.md.
     """
     started = time.perf_counter()
-    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
-    pairs = contexts.expected(context, path, bind_path)
+    pairs = contexts.expected(context, source, bind_path)
     ring = as_ring(keys)
     with closing(open_source(source, storage_options)) as stored:
         with caller.deadline(timeout):

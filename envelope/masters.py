@@ -150,7 +150,6 @@ class Masters:
             KeyNotFound, KeyUnusable, VaultUnavailable, LimitExceeded: See :meth:`find`.
         """
         digest = _digest(wrapped)
-
         known = self._ids.get(digest)
         if known is not None and known != claimed:
             raise _other_kek(kid)

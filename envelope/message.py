@@ -26,7 +26,16 @@ from envelope.offsets import DEFAULT_SEGMENT_LENGTH, FLOE_HEADER_SIZE, Layout
 from envelope.ring import Access, Grant, KeyRing
 from envelope.sources import Source
 
-__all__ = ["Incoming", "Outgoing", "accept", "admit", "begin", "begin_value", "read_header"]
+__all__ = [
+    "Incoming",
+    "Outgoing",
+    "accept",
+    "admit",
+    "begin",
+    "begin_value",
+    "explained",
+    "read_header",
+]
 
 
 @dataclass(frozen=True, slots=True)

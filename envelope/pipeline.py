@@ -88,7 +88,6 @@ class _Line:
     """Tasks on threads, their results in the order in which they came, a few under way."""
 
     def __init__(self, threads: int) -> None:
-        self._threads = threads
         self._home = runtime.current()
         self._pool = self._home.pool(threads) if threads > 1 else None
         # One more than there are threads, so that none idles while the oldest result is used.

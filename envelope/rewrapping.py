@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -22,8 +22,8 @@ from envelope.header import Header
 from envelope.jose import b64u_encode
 from envelope.message import Incoming
 from envelope.ring import KeyRing, Rekeyed, as_ring
-from envelope.sinks import LocalSink, Sink, open_sink, publishing
-from envelope.sources import LocalSource, Location, Source, is_url, open_source
+from envelope.sinks import LocalSink, Sink, open_pair, open_sink, publishing
+from envelope.sources import LocalSource, Location, OnProgress, Source, is_url, open_source
 
 __all__ = ["RewrapResult", "rewrap"]
 
@@ -61,7 +61,7 @@ def rewrap(
     context: Mapping[str, str] | None = None,
     overwrite: bool = True,
     timeout: float | None = None,
-    on_progress: Callable[[int, int | None], None] | None = None,
+    on_progress: OnProgress | None = None,
     bind_path: str | os.PathLike[str] | None = None,
     durable: bool = True,
     recipients: Literal["refresh", "replace"] = "refresh",
@@ -101,9 +101,13 @@ def rewrap(
     path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
     if out is None and (path is None or is_url(path)):
         raise ConfigurationError("only a local file can be rewrapped in place: give a target")
-    pairs = contexts.expected(context, path, bind_path)
+    pairs = contexts.expected(context, source, bind_path)
     ring = as_ring(keys)
-    with closing(open_source(source, storage_options)) as stored:
+    if out is None:
+        stored, options = open_source(source, storage_options), None
+    else:
+        stored, options = open_pair(source, out, storage_options)
+    with closing(stored):
         if out is None:
             _lock(stored)
         with caller.deadline(timeout):
@@ -117,7 +121,6 @@ def rewrap(
                 raise message.explained(error, stored) from None
         target = stored.name
         if out is not None:
-            options = storage_options if isinstance(out, str) and is_url(out) else None
             sink = open_sink(out, overwrite, durable, stored.mode, options)
             target = sink.name
             with publishing(sink):
@@ -180,7 +183,7 @@ def _replace(
     old: Header,
     new: Header,
     durable: bool,
-    on_progress: Callable[[int, int | None], None] | None,
+    on_progress: OnProgress | None,
 ) -> None:
     """Put a copy with the new header in the file's place."""
     assert isinstance(stored, LocalSource)  # noqa: S101 - _lock refused all others
@@ -218,7 +221,7 @@ def _write(
     sink: Sink,
     old: Header,
     new: Header,
-    on_progress: Callable[[int, int | None], None] | None,
+    on_progress: OnProgress | None,
 ) -> None:
     """The new header, then the body as it is: inside the kernel where both are local files."""
     sink.write_at(0, memoryview(new.raw))

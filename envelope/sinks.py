@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from envelope.errors import AlreadyExists, ConfigurationError
-from envelope.sources import Location, is_url
+from envelope.sources import Location, Source, is_url, open_source
 
-__all__ = ["TEMPORARY_SUFFIX", "Sink", "open_sink", "publishing", "sync_folder"]
+__all__ = ["TEMPORARY_SUFFIX", "Sink", "open_pair", "open_sink", "publishing", "sync_folder"]
 
 TEMPORARY_SUFFIX = ".env1tmp"
 _NEW = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -88,6 +88,39 @@ def open_sink(
         raise TypeError(f"expected a path, a URL or a binary file, not {type(location).__name__}")
     name = getattr(location, "name", None)
     return FileSink(location, name if isinstance(name, str) else f"<{type(location).__name__}>")
+
+
+def open_pair(
+    source: Location, target: Location, storage_options: Mapping[str, Any] | None
+) -> tuple[Source, Mapping[str, Any] | None]:
+    """Open the source, refuse a target that is the same file, and tell whose the options are."""
+
+    def remote(location: Location) -> bool:
+        return isinstance(location, str) and is_url(location)
+
+    opened = open_source(source, storage_options if remote(source) else None)
+    try:
+        if storage_options and not remote(source) and not remote(target):
+            raise ConfigurationError("storage_options go with a URL, and there is none here")
+        _refuse_same_file(source, target)
+    except BaseException:
+        opened.close()
+        raise
+    return opened, storage_options if remote(target) else None
+
+
+def _refuse_same_file(source: Location, target: Location) -> None:
+    same = source is target
+    if isinstance(source, (str, os.PathLike)) and isinstance(target, (str, os.PathLike)):
+        try:
+            same = os.path.samefile(source, target)
+        except (OSError, ValueError):
+            same = os.fspath(source) == os.fspath(target)
+    if same:
+        raise ConfigurationError(
+            f"source and target are the same file: {source}",
+            next_step="Give another target; the original can be removed afterwards.",
+        )
 
 
 @contextmanager

@@ -9,15 +9,19 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, Protocol
 
 from envelope.errors import ConfigurationError, FileChanged
 
-__all__ = ["Location", "Source", "is_url", "open_source"]
+__all__ = ["Location", "OnProgress", "Source", "is_url", "open_source"]
 
 Location = str | os.PathLike[str] | BinaryIO
 """A path, a URL that fsspec understands, or a binary file object; never bytes."""
+
+
+OnProgress = Callable[[int, int | None], None]
+"""Called with the bytes done, and those in all (``None`` on a pipe)."""
 
 
 class Source(Protocol):

@@ -87,7 +87,7 @@ def open(  # noqa: A001 - it does for encrypted files what the built-in does
     binary = "b" in mode
     if binary and (encoding, errors, newline) != (None, None, None):
         raise ValueError("encoding, errors and newline are for text modes")
-    pairs = _context_for(location, context, bind_path)
+    pairs = contexts.expected(context, location, bind_path)
     ring = as_ring(keys)
     with caller.deadline(timeout):
         if kind == "r":
@@ -109,15 +109,6 @@ def open(  # noqa: A001 - it does for encrypted files what the built-in does
     if binary:
         return stream
     return io.TextIOWrapper(stream, encoding=encoding, errors=errors, newline=newline)
-
-
-def _context_for(
-    location: Location,
-    pairs: Mapping[str, str] | None,
-    bind_path: str | os.PathLike[str] | None,
-) -> dict[str, str]:
-    path = os.fspath(location) if isinstance(location, (str, os.PathLike)) else None
-    return contexts.expected(pairs, path, bind_path)
 
 
 @dataclass(slots=True)
@@ -153,7 +144,6 @@ class Reader(io.BufferedIOBase):
         self._lock = threading.RLock()
         self._position = 0
         self._size = self._incoming.plain_size
-        self._capacity = self._incoming.layout.capacity
         self._batch: Batch | None = None  # whose plaintext the window shows
         self._window = self._incoming.tail or _NOTHING
         self._start = (self._size or 0) - len(self._window)
@@ -378,8 +368,8 @@ class Reader(io.BufferedIOBase):
             return _NOTHING
         if self._grow:
             self._ahead, self._grow = min(max(1, self._ahead * 2), _MOST_AHEAD), False
-        first = self._position // self._capacity
-        needed = (self._position + want - 1) // self._capacity + 1
+        segment_of = self._incoming.layout.segment_of
+        first, needed = segment_of(self._position), segment_of(self._position + want - 1) + 1
         end = min(needed + self._ahead, self._incoming.segments)
         if not self._failed_run <= first < self._failed_run + opening.per_batch:
             try:

@@ -197,6 +197,19 @@ def test_values_and_pipes_are_rewrapped_to_a_target(ring: KeyRing, driver: Memor
     assert envelope.inspect(io.BytesIO(out.getvalue())).recipients == (("local:lake/v2", "A256KW"),)
 
 
+def test_a_target_is_another_file_and_may_be_a_url_with_options(
+    ring: KeyRing, driver: MemoryDriver, path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match="same file"):
+        envelope.rewrap(path, keys=ring, out=path)
+    driver.rotate("local:lake")
+    options = {"skip_instance_cache": True}
+    envelope.rewrap(path, keys=ring, out="memory://rewrapped", storage_options=options)
+    found = envelope.verify("memory://rewrapped", keys=ring)
+    assert found.recipients == ("local:lake/v2",)
+    assert found.size == len(DATA)
+
+
 def test_a_compact_file_may_grow_with_its_recipients(
     ring: KeyRing, driver: MemoryDriver, tmp_path: Path
 ) -> None:

@@ -9,10 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from envelope.cli.output import Output
 from envelope.cli.progress import Bar
 from envelope.cli.trees import Broken, Found, Input, Skipped
+from envelope.sources import OnProgress
 
 __all__ = ["Work", "each"]
 
-Work = Callable[[Input, Callable[[int, int | None], None]], Callable[[], None]]
+Work = Callable[[Input, OnProgress], Callable[[], None]]
 """Does one input, given its ``on_progress``; returns what prints the result."""
 
 _WAITING = 4  # inputs a job that are prepared ahead, so that a large tree is not all in memory
@@ -71,7 +72,7 @@ def _outcomes(
 
     if jobs == 1:
         for one in found:
-            yield one.path, lambda one=one: done(one)()  # type: ignore[misc]
+            yield one.path, lambda one=one: done(one)()  # type: ignore[misc]  # no type for lambda one=one
         return
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="envelope-cli")
     running: deque[tuple[str, Future[Callable[[], None]]]] = deque()

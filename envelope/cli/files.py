@@ -13,6 +13,7 @@ from envelope.cli.progress import progress_bar
 from envelope.cli.signatures import examples
 from envelope.cli.standard import standard_input, standard_output
 from envelope.cli.trees import Input, inputs
+from envelope.sources import OnProgress
 
 __all__ = ["cat", "decrypt", "encrypt", "reencrypt"]
 
@@ -102,7 +103,7 @@ def cat(
 
     given = {"keys": keys.ring(out), **context.verb(), **work.verb(out)}
 
-    def show(found: Input, on_progress: Callable[[int, int | None], None]) -> Callable[[], None]:
+    def show(found: Input, on_progress: OnProgress) -> Callable[[], None]:
         source: Any = standard_input(out) if found.path == "-" else found.path
         with standard_output(out) as file:
             decrypt_file(source, file.as_target(), on_progress=on_progress, **given)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from envelope.cli.batch import each
-from envelope.cli.jobs import Jobs, OnProgress, Paths, Recursive
+from envelope.cli.jobs import Jobs, Paths, Recursive
 from envelope.cli.options import ContextOptions, KeyOptions, WorkOptions
 from envelope.cli.output import Output, amount, columns
 from envelope.cli.progress import progress_bar
@@ -14,6 +14,7 @@ from envelope.cli.signatures import examples
 from envelope.cli.standard import standard_input
 from envelope.cli.targets import DEFAULT_SUFFIX
 from envelope.cli.trees import Input, Skipped, inputs, is_encrypted, total_size
+from envelope.sources import OnProgress
 
 if TYPE_CHECKING:
     from envelope.inspection import Inspection

@@ -26,6 +26,7 @@ from envelope.errors import (
     KeyUnusable,
     VaultUnavailable,
 )
+from envelope.sources import OnProgress
 
 if TYPE_CHECKING:
     from envelope.files import FileResult
@@ -57,7 +58,6 @@ Recursive = Annotated[
     bool, typer.Option("--recursive", "-r", help="Go through folders. Symbolic links are skipped.")
 ]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Files at a time.")]
-OnProgress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True)

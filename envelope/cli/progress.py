@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from envelope.cli.failures import shown
 from envelope.cli.signals import Interrupted, Stop
+from envelope.sources import OnProgress
 
 if TYPE_CHECKING:
     from envelope.cli.output import Output
@@ -42,7 +43,7 @@ class Bar:
         self._drawn: Any = None
         self._task: Any = None
 
-    def track(self, name: str) -> Callable[[int, int | None], None]:
+    def track(self, name: str) -> OnProgress:
         """The ``on_progress`` of one input, which also stops the work when that was asked for."""
         before = 0
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from envelope.cli.batch import each
-from envelope.cli.jobs import RENEWING, OnProgress, Paths, TargetOptions
+from envelope.cli.jobs import RENEWING, Paths, TargetOptions
 from envelope.cli.options import ContextOptions, KeyOptions, PaceOptions
 from envelope.cli.output import Output, columns
 from envelope.cli.progress import progress_bar
@@ -18,6 +18,7 @@ from envelope.cli.signatures import examples
 from envelope.cli.targets import Targets
 from envelope.cli.trees import Input, total_size
 from envelope.errors import ConfigurationError
+from envelope.sources import OnProgress
 
 if TYPE_CHECKING:
     from envelope.rewrapping import RewrapResult
