@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,10 +14,12 @@ from envelope import context as contexts
 from envelope.errors import ConfigurationError
 from envelope.jose import b64u_encode
 from envelope.offsets import DEFAULT_SEGMENT_LENGTH
-from envelope.pipeline import DEFAULT_THREADS, Opening, Sealing
+from envelope.opening import Opening
 from envelope.ring import as_ring
+from envelope.sealing import Sealing
 from envelope.sinks import Sink, open_pair, open_sink, publishing
-from envelope.sources import Location, OnProgress, Source, open_source
+from envelope.sources import Location, OnProgress, Source, counter, open_source
+from envelope.workers import DEFAULT_THREADS
 
 __all__ = ["FileResult", "decrypt_file", "encrypt_file", "reencrypt"]
 
@@ -63,7 +65,7 @@ def encrypt_file(
         overwrite: Whether an existing target may be replaced.
         threads: How many threads read, seal and write at most.
         timeout: Seconds for calls of a vault; ``None`` for the ring's limit.
-        on_progress: Called every few MiB with the plaintext bytes done, and those in all.
+        on_progress: Called now and then with the plaintext bytes done, and those in all.
         bind_path: A folder; the target's path relative to it is bound to the data.
         durable: Whether a local target is synced to its disk before it is published.
         segment_length: Bytes of a stored segment, a power of two from 4096 to 16777216.
@@ -82,7 +84,7 @@ def encrypt_file(
             outgoing = message.begin(ring, pairs, segment_length=segment_length)
         sink = open_sink(target, overwrite, durable, plain.mode, options)
         with publishing(sink), Sealing(outgoing, sink, threads, plain.size) as sealing:
-            sealing.transfer(plain, _counter(on_progress, plain.size))
+            sealing.transfer(plain, counter(on_progress, plain.size))
             plain.check_unchanged()
     outgoing.grant.count_bytes(sealing.plain_size)
     sizes = (sealing.plain_size, sealing.stored_size)
@@ -114,7 +116,7 @@ def decrypt_file(
         overwrite: Whether an existing target may be replaced.
         threads: How many threads read, open and write at most.
         timeout: Seconds for calls of a vault; ``None`` for the ring's limit.
-        on_progress: Called every few MiB with the plaintext bytes done, and those in all.
+        on_progress: Called now and then with the plaintext bytes done, and those in all.
         bind_path: A folder; the source's path relative to it must be the one that was bound.
         durable: Whether a local target is synced to its disk before it is published.
         storage_options: Passed to fsspec where source or target is a URL.
@@ -134,18 +136,11 @@ def decrypt_file(
         with caller.deadline(timeout):
             incoming = message.accept(stored, ring, pairs)
         sink = open_sink(target, overwrite, durable, stored.mode, options)
-        deliver = sink.write_at if sink.parallel else None
-        count = _counter(on_progress, incoming.plain_size)
-        size, stored_size = 0, incoming.layout.body
-        with publishing(sink), Opening(incoming, stored, threads, deliver) as opening:
-            for batch in opening.all():
-                if deliver is None:
-                    sink.write_at(batch.offset, batch.plaintext)
-                size += batch.plain_length
-                stored_size += batch.stored_length
-                count(batch.plain_length)
+        count = counter(on_progress, incoming.plain_size)
+        with publishing(sink), Opening(incoming, stored, threads) as opening:
+            size, body = opening.transfer(sink, count)
             stored.check_unchanged()
-    sizes, bound = (size, stored_size), incoming.header.context
+    sizes, bound = (size, incoming.layout.body + body), incoming.header.context
     return _finished("decrypt", stored, sink, sizes, started, bound, incoming.access.kek_id)
 
 
@@ -200,7 +195,7 @@ def reencrypt(
                 ring, bound, segment_length=segment_length or layout.segment_length
             )
         sink = open_sink(target, overwrite, durable, stored.mode, options)
-        count = _counter(on_progress, incoming.plain_size)
+        count = counter(on_progress, incoming.plain_size)
         with (
             publishing(sink),
             Sealing(outgoing, sink, threads, incoming.plain_size) as sealing,
@@ -208,25 +203,13 @@ def reencrypt(
         ):
             for batch in opening.all():
                 sealing.write(batch.plaintext)
-                count(batch.plain_length)
+                if count is not None:
+                    count(batch.plain_length)
             sealing.finish()
             stored.check_unchanged()
     outgoing.grant.count_bytes(sealing.plain_size)
     sizes = (sealing.plain_size, sealing.stored_size)
     return _finished("reencrypt", stored, sink, sizes, started, bound, outgoing.grant.kek_id)
-
-
-def _counter(on_progress: OnProgress | None, total: int | None) -> Callable[[int], None]:
-    """What the loops call with the length of each batch."""
-    done = 0
-
-    def count(length: int) -> None:
-        nonlocal done
-        done += length
-        if on_progress is not None:
-            on_progress(done, total)
-
-    return count
 
 
 def _finished(

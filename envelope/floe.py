@@ -92,7 +92,7 @@ class Sealer(_Message):
     """Seals the segments of one message, in any order and from several threads.
 
     No position may be sealed twice and exactly one segment is the last: the
-    callers in :mod:`envelope.pipeline` see to it.
+    callers in :mod:`envelope.sealing` see to it.
 
     Args:
         key: 32 bytes, used for this message only.

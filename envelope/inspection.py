@@ -14,9 +14,10 @@ from envelope import context as contexts
 from envelope.errors import EnvelopeError
 from envelope.jose import b64u_encode
 from envelope.offsets import Layout
-from envelope.pipeline import DEFAULT_THREADS, Opening
+from envelope.opening import Opening
 from envelope.ring import as_ring
-from envelope.sources import Location, OnProgress, Source, open_source
+from envelope.sources import Location, OnProgress, Source, counter, open_source
+from envelope.workers import DEFAULT_THREADS
 
 __all__ = ["Inspection", "Verification", "inspect", "verify"]
 
@@ -170,13 +171,10 @@ def verify(
         with caller.deadline(timeout):
             # The end comes last here, so that the first bad segment is the one reported.
             incoming = message.accept(stored, ring, pairs, prove_end=False)
-        size, stored_size = 0, incoming.layout.body
+        count = counter(on_progress, incoming.plain_size)
         with Opening(incoming, stored, threads) as opening:
-            for batch in opening.all():
-                size += batch.plain_length
-                stored_size += batch.stored_length
-                if on_progress is not None:
-                    on_progress(size, incoming.plain_size)
+            size, body = opening.transfer(None, count)
+        stored_size = incoming.layout.body + body
         stored.check_unchanged()
     seconds = time.perf_counter() - started
     kek_id = b64u_encode(incoming.access.kek_id)

@@ -28,7 +28,8 @@ from envelope.sources import LocalSource, Location, OnProgress, Source, is_url, 
 __all__ = ["RewrapResult", "rewrap"]
 
 _FICLONE = 0x40049409  # linux/fs.h: share the other file's blocks, copy on write
-_COPY_BYTES = 2**23
+_COPY_BYTES = 2**20
+_WRITE_BACK_BYTES = 2**23
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +198,9 @@ def _replace(
             _write(stored, sink, old, new, on_progress)
         os.fchown(sink.fileno(), stored.status.st_uid, stored.status.st_gid)
         _copy_attributes(stored.fileno(), sink.fileno())
-        if durable:
-            # Before the check and not only in commit: a sync takes seconds, in which somebody may
-            # publish another file that the rename would then undo.
-            os.fsync(sink.fileno())
+        # Before the check, and not in commit: a sync takes seconds, in which somebody may publish
+        # another file that the rename would then undo.
+        sink.sync()
         current = memoryview(bytearray(old.size))
         if stored.read_into(0, current) != old.size or current != old.raw:
             raise FileChanged("the file's header was changed meanwhile", path=path)
@@ -223,38 +223,24 @@ def _write(
     new: Header,
     on_progress: OnProgress | None,
 ) -> None:
-    """The new header, then the body as it is: inside the kernel where both are local files."""
+    """The new header, then the body as it is."""
     sink.write_at(0, memoryview(new.raw))
     position, shift = old.size, new.size - old.size
-    buffer = memoryview(b"")
-    in_kernel = isinstance(stored, LocalSource) and isinstance(sink, LocalSink)
+    buffer = memoryview(bytearray(_COPY_BYTES))
+    written_back = 0
     while stored.size is None or position < stored.size:
-        count = 0
-        if in_kernel:
-            count = _copy_range(stored, sink, position, position + shift)
-            in_kernel = count > 0
-        if not in_kernel:
-            buffer = buffer or memoryview(bytearray(_COPY_BYTES))
-            count = stored.read_into(position, buffer)
-            sink.write_at(position + shift, buffer[:count])
+        count = stored.read_into(position, buffer)
         if count == 0:
             if stored.size is not None:
                 raise FileChanged("the file became shorter while it was read", path=stored.name)
             return
+        sink.write_at(position + shift, buffer[:count])
         position += count
+        if isinstance(sink, LocalSink) and position - written_back >= _WRITE_BACK_BYTES:
+            sink.write_back(written_back, position + shift)
+            written_back = position + shift
         if on_progress is not None:
             on_progress(position, stored.size)
-
-
-def _copy_range(stored: Any, sink: Any, position: int, target: int) -> int:
-    """``copy_file_range``; 0 where the two file systems cannot."""
-    if not hasattr(os, "copy_file_range"):
-        return 0
-    length = min(stored.size - position, 2**30)
-    try:
-        return os.copy_file_range(stored.fileno(), sink.fileno(), length, position, target)
-    except OSError:
-        return 0
 
 
 def _copy_attributes(source: int, target: int) -> None:

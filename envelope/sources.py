@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Protocol
 
 from envelope.errors import ConfigurationError, FileChanged
 
-__all__ = ["Location", "OnProgress", "Source", "is_url", "open_source"]
+__all__ = ["Location", "OnProgress", "Source", "counter", "is_url", "open_source"]
 
 Location = str | os.PathLike[str] | BinaryIO
 """A path, a URL that fsspec understands, or a binary file object; never bytes."""
@@ -22,6 +22,20 @@ Location = str | os.PathLike[str] | BinaryIO
 
 OnProgress = Callable[[int, int | None], None]
 """Called with the bytes done, and those in all (``None`` on a pipe)."""
+
+
+def counter(on_progress: OnProgress | None, total: int | None) -> Callable[[int], None] | None:
+    """What the loops call with the length of each piece; ``None`` if nobody listens."""
+    if on_progress is None:
+        return None
+    done = 0
+
+    def count(length: int) -> None:
+        nonlocal done
+        done += length
+        on_progress(done, total)
+
+    return count
 
 
 class Source(Protocol):

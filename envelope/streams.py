@@ -19,10 +19,11 @@ from envelope import caller, message, runtime
 from envelope import context as contexts
 from envelope.errors import EnvelopeError
 from envelope.offsets import DEFAULT_SEGMENT_LENGTH
-from envelope.pipeline import BATCH_BYTES, DEFAULT_THREADS, Batch, Opening
+from envelope.opening import Opening
 from envelope.ring import KeyRing, as_ring
 from envelope.sinks import open_sink
 from envelope.sources import Location, Source, open_source
+from envelope.workers import BATCH_BYTES, DEFAULT_THREADS, Batch
 from envelope.writing import Writer
 
 if TYPE_CHECKING:

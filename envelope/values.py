@@ -8,8 +8,9 @@ from typing import Any
 from envelope import context as contexts
 from envelope import header, message
 from envelope.offsets import FLOE_HEADER_SIZE, Layout
-from envelope.pipeline import open_run, seal_run
+from envelope.opening import open_run
 from envelope.ring import as_ring
+from envelope.sealing import seal_run
 
 __all__ = ["decrypt", "encrypt"]
 

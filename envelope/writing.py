@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from envelope import events, runtime
 from envelope.errors import UnfinishedWrite
 from envelope.message import Outgoing
-from envelope.pipeline import Sealing
+from envelope.sealing import Sealing
 from envelope.sinks import Sink
 
 if TYPE_CHECKING:

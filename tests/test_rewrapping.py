@@ -143,13 +143,13 @@ def test_a_symbolic_link_stays_one(ring: KeyRing, driver: MemoryDriver, path: Pa
     assert kids(path) == ["local:lake/v2"]
 
 
-@pytest.mark.parametrize("kernel", [True, False], ids=["copy_file_range", "read and write"])
-def test_each_way_to_copy_the_body_gives_the_same(
-    ring: KeyRing, driver: MemoryDriver, path: Path, monkeypatch: pytest.MonkeyPatch, kernel: bool
+@pytest.mark.parametrize("every", [1, 2**14, 2**40], ids=["each piece", "some", "never"])
+def test_the_body_is_the_same_however_often_it_is_written_back(
+    ring: KeyRing, driver: MemoryDriver, path: Path, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
     monkeypatch.setattr(rewraps, "_clone", lambda *_: False)
-    if not kernel:
-        monkeypatch.setattr(rewraps, "_copy_range", lambda *_: 0)
+    monkeypatch.setattr(rewraps, "_COPY_BYTES", 5000)
+    monkeypatch.setattr(rewraps, "_WRITE_BACK_BYTES", every)
     driver.rotate("local:lake")
     envelope.rewrap(path, keys=ring)
     assert envelope.decrypt(path.read_bytes(), keys=ring) == DATA
