@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import envelope
+from benchmarks.bare import open_file, seal_file
 from benchmarks.copies import copy_fresh, copy_over, fill
 from benchmarks.machine import file_system
 from benchmarks.plan import MIB, Plan
@@ -22,12 +23,13 @@ _VERBS = {"encrypt_file": envelope.encrypt_file, "decrypt_file": envelope.decryp
 _LIMITS = {4: 0.80, 1: 1.35}  # threads: target
 _BOTH_OVER = "copy; both over existing files"
 _BOTH_FRESH = "copy; both into new files"
+_BARE = "the raw cipher in a loop; both over existing files"
 _MIXED = "copy over an existing file; it into a new one"
 
 
 def on_tmpfs(plan: Plan) -> Table:
     """What the library costs where the disk costs nothing."""
-    size = plan.fitting(plan.memory, 9)
+    size = plan.fitting(plan.memory, 11)
     with plan.folder(plan.memory) as folder:
         scene = Scene.make(folder)
         plain = fill(folder / "plain", size)
@@ -35,9 +37,15 @@ def on_tmpfs(plan: Plan) -> Table:
         envelope.encrypt_file(plain, sealed, keys=scene.ring, durable=False)
         existing = {name: fill(folder / f"{name}.over", size + 8 * MIB) for name in _VERBS}
         fill(folder / "copy.over", size)
+        # One for both would have its bytes opened that the other contestant did not seal.
+        bare, opened = folder / "bare", fill(folder / "opened", size)
+        fill(bare, size)
+        seal_file(plain, bare)
         contestants = [
             Contestant("over", functools.partial(copy_over, plain, folder / "copy.over")),
             Contestant("fresh", functools.partial(copy_fresh, plain, folder / "copy.fresh")),
+            Contestant("encrypt_file bare", functools.partial(seal_file, plain, bare)),
+            Contestant("decrypt_file bare", functools.partial(open_file, bare, opened)),
         ]
         for name, verb in _VERBS.items():
             source = plain if name == "encrypt_file" else sealed
@@ -58,6 +66,8 @@ def on_tmpfs(plan: Plan) -> Table:
                 Row(what, _BOTH_FRESH, ratios(fresh, seconds["fresh"]), target=target),
                 Row(what, _MIXED, ratios(fresh, seconds["over"])),
             ]
+            if threads == 1:
+                rows.append(Row(what, _BARE, ratios(over, seconds[f"{name} bare"])))
     costs = ratios(seconds["fresh"], seconds["over"])
     rate = _rate(size, seconds["over"])
     rows.append(Row("copy into a new file", "copy over an existing file", costs, note=rate))
@@ -71,7 +81,9 @@ def on_tmpfs(plan: Plan) -> Table:
             "*Both over existing files*: pages of all targets are faulted in, and the verb's sink "
             "is replaced by one that writes over an existing file; all else of the verb runs. "
             "*Both into new files*: the verb as it is, which writes a new file and renames it over "
-            "the old one, and a copy loop that does so too.",
+            "the old one, and a copy loop that does so too. "
+            "*The raw cipher*: read, AES-GCM of each segment, write, and nothing else; that loop "
+            "divided by the copy is the least that one thread can reach on this machine.",
         ),
     )
 

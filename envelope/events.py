@@ -132,6 +132,9 @@ class Notice(Event):
     level = logging.WARNING
     text: str
 
+    def __str__(self) -> str:
+        return self.text
+
 
 class _Subscribers:
     survives_fork = True

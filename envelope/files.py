@@ -196,10 +196,11 @@ def reencrypt(
             )
         sink = open_sink(target, overwrite, durable, stored.mode, options)
         count = counter(on_progress, incoming.plain_size)
+        half = max(1, threads // 2)  # open, and the others seal: in the memory that one verb takes
         with (
             publishing(sink),
-            Sealing(outgoing, sink, threads, incoming.plain_size) as sealing,
-            Opening(incoming, stored, threads) as opening,
+            Sealing(outgoing, sink, half, incoming.plain_size) as sealing,
+            Opening(incoming, stored, half) as opening,
         ):
             for batch in opening.all():
                 sealing.write(batch.plaintext)

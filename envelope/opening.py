@@ -16,7 +16,7 @@ from envelope.floe import Opener
 from envelope.message import Incoming, explained
 from envelope.sinks import Sink
 from envelope.sources import Source
-from envelope.workers import BATCH_BYTES, Batch, Line, checked, share_out
+from envelope.workers import BATCH_BYTES, Batch, Line, checked, crew, share_out
 
 __all__ = ["Opening", "open_run"]
 
@@ -169,7 +169,8 @@ class Opening:
         self, segments: int, sink: Sink | None, on_batch: Callable[[int], None] | None
     ) -> tuple[int, int]:
         """Whole batches to the threads: each reads, opens and writes its own."""
-        per_batch, layout = self._per_batch, self._layout
+        layout = self._layout
+        threads, per_batch = crew(self._threads, segments, layout.segment_length)
 
         def work(batch: Batch, index: int) -> int:
             first = index * per_batch
@@ -180,7 +181,9 @@ class Opening:
 
         batches = -(-segments // per_batch)
         try:
-            share_out(min(self._threads, batches), batches, self._new_batch, work, on_batch)
+            share_out(
+                threads, batches, lambda: Batch(per_batch, layout.segment_length), work, on_batch
+            )
         except EnvelopeError as error:
             raise explained(error, self._source) from None
         last_length = self._incoming.last_length or 0

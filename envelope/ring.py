@@ -233,14 +233,29 @@ class KeyRing:
         return cls(given.pop("keys", None), **given)
 
     def __repr__(self) -> str:
-        """Canonical JSON: fsspec and others use it as a cache key, so rings that differ differ."""
-        return self._text
+        """Canonical JSON: fsspec and others use it as a cache key, so rings that differ differ.
+
+        A key that is a file is named by its digest: it is the same key at any path.
+        """
+        config = self.to_config()
+        public = config["settings"].get("public", {})
+        digests = {file: f"sha256-{pin['sha256']}" for file, pin in public.get("files", {}).items()}
+        if not digests:
+            return self._text
+        public["files"] = {digests[file]: pin for file, pin in public["files"].items()}
+        config["encrypt_to"] = [
+            f"{name.scheme}:{digests.get(name.name, name.name)}"
+            if name.scheme == "public"
+            else text
+            for text, name in zip(config["encrypt_to"], self._to, strict=True)
+        ]
+        return resolvers.canonical(config)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, KeyRing) and self._text == other._text
+        return isinstance(other, KeyRing) and repr(self) == repr(other)
 
     def __hash__(self) -> int:
-        return hash(self._text)
+        return hash(repr(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return KeyRing.from_config, (self.to_config(),)

@@ -15,7 +15,7 @@ from envelope.message import Outgoing
 from envelope.offsets import SEGMENT_OVERHEAD
 from envelope.sinks import Sink
 from envelope.sources import Source
-from envelope.workers import BATCH_BYTES, Batch, Line, checked, share_out
+from envelope.workers import BATCH_BYTES, Batch, Line, checked, crew, share_out
 
 __all__ = ["Sealing", "seal_run"]
 
@@ -117,18 +117,21 @@ class Sealing:
 
     def _share_out(self, source: Source, size: int, on_batch: Callable[[int], None] | None) -> None:
         """Whole batches to the threads: each reads, seals and writes its own."""
-        batches = max(1, -(-size // self._batch_capacity))
-        self._checked_end(self._layout.segments(size))
+        layout = self._layout
+        segments = self._checked_end(layout.segments(size))
+        threads, per_batch = crew(self._threads, segments, layout.segment_length)
+        batches = -(-segments // per_batch)
+        capacity = per_batch * layout.capacity
 
         def work(batch: Batch, index: int) -> int:
-            at = index * self._batch_capacity
-            plain = batch.plain[: min(self._batch_capacity, size - at)]
+            at = index * capacity
+            plain = batch.plain[: min(capacity, size - at)]
             if source.read_into(at, plain) < len(plain):
                 raise FileChanged("the file became shorter while it was read", path=source.name)
-            self._seal(batch, index * self._per_batch, len(plain), index == batches - 1)
+            self._seal(batch, index * per_batch, len(plain), index == batches - 1)
             return len(plain)
 
-        share_out(min(self._threads, batches), batches, self._new_batch, work, on_batch)
+        share_out(threads, batches, lambda: Batch(per_batch, layout.segment_length), work, on_batch)
         self.plain_size = size
 
     def finish(self) -> None:

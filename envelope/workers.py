@@ -7,6 +7,7 @@ short enough that a handful in flight are a few MiB.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -17,10 +18,12 @@ from envelope import runtime
 from envelope.errors import UnfinishedWrite
 from envelope.offsets import SEGMENT_OVERHEAD
 
-__all__ = ["BATCH_BYTES", "DEFAULT_THREADS", "Batch", "Line", "checked", "share_out"]
+__all__ = ["BATCH_BYTES", "DEFAULT_THREADS", "Batch", "Line", "checked", "crew", "share_out"]
 
 BATCH_BYTES = 2**20
 DEFAULT_THREADS = 4  # even on two cores: while one waits for the lock or the disk, another works
+_CREW_BYTES = 2**23  # what the threads of a crew hold together, stored and plain
+_LARGEST_BATCH = 2**21
 _TURN = 64  # batches after which a crew's thread lets other work have its place in the pool
 _REPORT_SECONDS = 0.1  # between two reports of a crew's progress
 
@@ -112,25 +115,25 @@ class _Crew:
 
     def turn(self, most: int) -> None:
         """Do up to ``most`` batches, each time the next one that nobody has taken."""
-        with self._lock:
-            room = self.rooms.pop()
+        room = self.rooms.pop()
+        length = 0
         for _ in range(most):
             with self._lock:
+                self.done += length
                 index = None if self.over else next(self._indices, None)
                 self.over = self.over or index is None
+            length = 0
             if index is None:
                 break
             try:
                 length = self._work(room, index)
             except Exception as error:
-                with self._lock:
-                    self.failures.append((index, error))
-                    self.over = True
+                self.failures.append((index, error))
+                self.over = True
                 break
-            with self._lock:
-                self.done += length
         with self._lock:
-            self.rooms.append(room)
+            self.done += length
+        self.rooms.append(room)
 
 
 def share_out(
@@ -186,6 +189,22 @@ def share_out(
             wait(running)
     if crew.failures:
         raise min(crew.failures, key=lambda failure: failure[0])[1]
+
+
+def crew(threads: int, segments: int, segment_length: int) -> tuple[int, int]:
+    """How to share a file out: the threads worth having, and the segments in a batch of theirs.
+
+    More threads than processors only take the interpreter's lock from each
+    other, save for one that waits for a disk. Fewer get larger batches of the
+    same memory in all: each batch costs two waits for that lock.
+    """
+    processors = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    )
+    threads = min(threads, max(2, processors or 1))
+    batch = min(_CREW_BYTES // (2 * threads), _LARGEST_BATCH) if threads > 1 else BATCH_BYTES
+    per_batch = max(1, batch // segment_length)
+    return max(1, min(threads, -(-segments // per_batch))), min(per_batch, max(1, segments))
 
 
 def checked(threads: int) -> int:

@@ -12,6 +12,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -532,3 +534,23 @@ def test_no_key_bytes_show_anywhere(
     for secret in secrets:
         for form in (repr(secret.reveal())[2:-1], secret.reveal().hex()):
             assert form not in everything
+
+
+def test_its_repr_names_a_public_key_by_its_digest_and_not_by_its_path(tmp_path: Path) -> None:
+    pem = (
+        rsa.generate_private_key(65537, 2048)
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    rings = []
+    for folder in ("here", "there"):
+        path = tmp_path / folder / "orders.pem"
+        path.parent.mkdir()
+        path.write_bytes(b"kid: local:orders/v1\n" + pem)
+        rings.append(KeyRing(encrypt_to=f"public:{path}"))
+    here, there = rings
+    assert str(tmp_path) not in repr(here)
+    assert "public:sha256-" in repr(here)
+    assert here == there
+    assert hash(here) == hash(there)
+    assert pickle.loads(pickle.dumps(here)) == here

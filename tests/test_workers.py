@@ -1,4 +1,4 @@
-"""Threads that share a file out: every batch once, the first fault reported, nobody kept waiting."""
+"""Threads that share a file out: each batch once, the first fault reported, nobody starved."""
 
 from __future__ import annotations
 
