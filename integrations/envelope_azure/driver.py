@@ -1,0 +1,168 @@
+"""The driver of ``azurekeyvault://VAULT/KEY[/VERSION]``: settings, and finding keys."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from envelope import keyurl
+from envelope.errors import AccessDenied, ConfigurationError, KeyDisabled, KeyNotFound
+from envelope.keys import Driver
+from envelope.keyurl import KeyName
+from envelope_azure.keys import RSA_ALG, AzureKey, alg_of
+from envelope_azure.settings import checked
+from envelope_azure.vault import Vault
+
+__all__ = ["AZURE", "AzureKeys"]
+
+
+class AzureKeys:
+    """Finds keys in vaults; one for all key rings of the same settings in a process.
+
+    Args:
+        settings: As :func:`envelope_azure.settings.checked` returned them.
+    """
+
+    metered = True
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._vaults: dict[str, Vault] = {}
+        self._hsm_algs: dict[KeyName, str] = {}  # a version's kind never changes
+
+    def __repr__(self) -> str:
+        return f"AzureKeys({sorted(self._vaults)})"
+
+    def vault(self, host: str) -> Vault:
+        """The vault of that host name."""
+        with self._lock:
+            found = self._vaults.get(host)
+            if found is None:
+                found = self._vaults[host] = Vault(host, self._settings)
+            return found
+
+    def resolve(self, kid: str) -> AzureKey:
+        """The exact version without a call, or the newest enabled one with one ``GET``.
+
+        Where the caller may not ``get``, the vault chooses the version at each wrap.
+
+        Raises:
+            KeyNotFound: There is no such key; or it was deleted and purged.
+            KeyDisabled: No version is enabled; or the key is deleted and can be recovered.
+            AccessDenied, VaultUnavailable, ConfigurationError: As the vault or credential said.
+        """
+        name = keyurl.parse(kid)
+        if name.scheme != "azurekeyvault" or name.name == "*":
+            raise ConfigurationError(f"{kid} is not a key in a vault")
+        vault = self.vault(name.host)
+        if name.version is not None:
+            return AzureKey(vault, name, self._alg(vault, name))
+        try:
+            bundle = self._bundle(vault, name)
+        except AccessDenied as error:
+            if error.provider_code not in ("ForbiddenByRbac", "ForbiddenByPolicy"):
+                raise
+            # The caller may wrap and not look. A vault's keys that wrap are RSA keys.
+            if vault.cloud.hsm:
+                raise
+            return AzureKey(vault, name, RSA_ALG)
+        if not (bundle.get("attributes") or {}).get("enabled", True):
+            bundle = self._newest_enabled(vault, name)
+        exact = keyurl.parse(str(bundle["key"]["kid"]))
+        if exact.unversioned != name or exact.version is None:
+            raise KeyNotFound(f"the vault answered with {bundle['key']['kid']!a}", kid=kid)
+        here = self._settings["wrap"] == "local"
+        return AzureKey(vault, exact, alg_of(bundle, kid), bundle, wrap_here=here)
+
+    def _alg(self, vault: Vault, name: KeyName) -> str:
+        """Of an exact version. A vault's own keys are RSA keys; an HSM's have to be looked at."""
+        if not vault.cloud.hsm:
+            return RSA_ALG
+        found = self._hsm_algs.get(name)
+        if found is None:
+            found = self._hsm_algs[name] = alg_of(self._bundle(vault, name), str(name))
+        return found
+
+    def _bundle(self, vault: Vault, name: KeyName) -> dict[str, Any]:
+        path = f"keys/{name.name}/{name.version}" if name.version else f"keys/{name.name}"
+        try:
+            return vault.ask("GET", path, kid=str(name), operation="resolve")
+        except KeyNotFound as error:
+            missing = error
+        deleted = self._deleted(vault, name)
+        if deleted is None:
+            raise missing
+        until = deleted.get("scheduledPurgeDate")
+        raise KeyDisabled(
+            "the key is deleted and can be recovered" + (f" until {_day(until)}" if until else ""),
+            kid=str(name),
+            operation="resolve",
+            provider_code="KeyNotFound",
+            request_id=missing.request_id,
+            next_step=f"Recover it: envelope keys recover {name.unversioned}",
+        )
+
+    def _deleted(self, vault: Vault, name: KeyName) -> dict[str, Any] | None:
+        """The deleted key of that name; ``None`` if there is none, or it may not be asked for."""
+        try:
+            return vault.ask(
+                "GET", f"deletedkeys/{name.name}", kid=str(name), operation="get deleted"
+            )
+        except (KeyNotFound, AccessDenied):
+            return None
+
+    def _newest_enabled(self, vault: Vault, name: KeyName) -> dict[str, Any]:
+        """The enabled version that was made last, where the very last one is disabled."""
+        enabled = [
+            item for item in self._versions(vault, name) if item["attributes"].get("enabled", True)
+        ]
+        if not enabled:
+            raise KeyDisabled(
+                f"no version of {name} is enabled", kid=str(name), operation="resolve"
+            )
+        newest = max(enabled, key=lambda item: int(item["attributes"].get("created", 0)))
+        return self._bundle(vault, keyurl.parse(str(newest["kid"])))
+
+    def _versions(self, vault: Vault, name: KeyName) -> Iterator[dict[str, Any]]:
+        path: str | None = f"keys/{name.name}/versions"
+        while path:
+            page = vault.ask("GET", path, kid=str(name), operation="list versions")
+            yield from page.get("value") or ()
+            path = _next_path(vault, page.get("nextLink"))
+
+
+class AzureDriver:
+    """The entry point of the scheme ``azurekeyvault``."""
+
+    def settings(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """See :func:`envelope_azure.settings.checked`."""
+        return checked(options)
+
+    def resolver(self, settings: Mapping[str, Any]) -> AzureKeys:
+        """See :class:`AzureKeys`."""
+        return AzureKeys(settings)
+
+
+AZURE = AzureDriver()
+
+if TYPE_CHECKING:  # the protocol holds
+    _driver: Driver = AZURE
+
+
+def _next_path(vault: Vault, link: Any) -> str | None:
+    """The next page, on this vault and no other: a link is the answer's text, not ours."""
+    if not link:
+        return None
+    parts = urlsplit(str(link))
+    if parts.scheme != "https" or parts.netloc.lower().removesuffix(":443") != vault.host:
+        raise AccessDenied(f"{vault.host} points to another host for its next page")
+    return f"{parts.path.lstrip('/')}?{parts.query}"
+
+
+def _day(seconds: Any) -> str:
+    import datetime
+
+    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).date().isoformat()

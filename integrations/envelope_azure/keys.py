@@ -1,0 +1,176 @@
+"""One version of a key in a vault, at work (docs/azure.md, "How keys are used").
+
+RSA keys of a vault wrap with RSA-OAEP-256 here, under the public half that was
+fetched once, and unwrap in the vault. Symmetric keys of a Managed HSM do both
+there. The algorithm follows from the kind of the key alone: a file that could
+choose RSA1_5 would make this reader a padding oracle for the vault's key.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from envelope import keyurl
+from envelope.errors import (
+    EnvelopeError,
+    KeyDisabled,
+    KeyExpired,
+    KeyMismatch,
+    KeyNotYetValid,
+    KeyOperationForbidden,
+    KeyUnusable,
+)
+from envelope.jose import b64u_decode, b64u_encode
+from envelope.keys import WrappedKey
+from envelope.keyurl import KeyName
+from envelope.secret import Secret
+from envelope_azure.vault import Vault
+
+__all__ = ["RSA_ALG", "AzureKey", "alg_of"]
+
+RSA_ALG = "RSA-OAEP-256"
+_AES_ALG = "A256KW"
+_OAEP = padding.OAEP(padding.MGF1(SHA256()), SHA256(), None)
+_LEAST_BITS = 2048
+
+
+def alg_of(bundle: Mapping[str, Any], kid: str) -> str:
+    """The one algorithm that a key is used with, by its kind.
+
+    Raises:
+        KeyOperationForbidden: Keys of this kind do not wrap, or this one is too short.
+    """
+    jwk = bundle["key"]
+    kind = str(jwk.get("kty"))
+    if kind in ("RSA", "RSA-HSM"):
+        if len(b64u_decode(jwk["n"], "n")) * 8 < _LEAST_BITS:
+            raise KeyOperationForbidden("the RSA key has less than 2048 bits", kid=kid)
+        return RSA_ALG
+    if kind in ("oct", "oct-HSM"):
+        return _AES_ALG
+    raise KeyOperationForbidden(
+        f"a key of the kind {kind} does not wrap keys", kid=kid, operation="resolve"
+    )
+
+
+class AzureKey:
+    """See :class:`envelope.keys.MasterKey`.
+
+    Args:
+        vault: Where it is.
+        name: Its name, with the version if that is known.
+        alg: What it is used with.
+        bundle: What the vault told of it (its "key bundle"); ``None`` where nobody asked, or
+            where that is not allowed.
+        wrap_here: Whether to wrap with the public half, where it has one.
+    """
+
+    def __init__(
+        self,
+        vault: Vault,
+        name: KeyName,
+        alg: str,
+        bundle: Mapping[str, Any] | None = None,
+        *,
+        wrap_here: bool = True,
+    ) -> None:
+        self._vault = vault
+        self._name = name
+        self._bundle = bundle
+        self.alg = alg
+        self.kid = str(bundle["key"]["kid"]) if bundle else _written(name)
+        self._public = _public_half(bundle) if bundle and wrap_here and alg == RSA_ALG else None
+
+    def __repr__(self) -> str:
+        return f"AzureKey({self.kid!r})"
+
+    def wrap(self, key: Secret, *, aad: bytes) -> WrappedKey:  # noqa: ARG002 - neither algorithm has AAD
+        """See :class:`envelope.keys.MasterKey`.
+
+        Raises:
+            KeyDisabled, KeyExpired, KeyNotYetValid, KeyOperationForbidden: As it says.
+            AccessDenied, KeyNotFound, VaultUnavailable: What the vault said.
+        """
+        if self._bundle is not None:
+            _check_usable(self._bundle, self.kid)
+        if self._public is not None:
+            return WrappedKey(self.kid, self.alg, self._public.encrypt(key.reveal(), _OAEP))
+        answer = self._vault.ask(
+            "POST",
+            f"{_path(self._name)}/wrapkey",
+            kid=self.kid,
+            operation="wrap",
+            body={"alg": self.alg, "value": b64u_encode(key.reveal())},
+        )
+        return WrappedKey(
+            self._answered_by(answer, "wrap"), self.alg, b64u_decode(answer["value"], "value")
+        )
+
+    def unwrap(self, wrapped: WrappedKey, *, aad: bytes) -> Secret:  # noqa: ARG002 - as in wrap
+        """See :class:`envelope.keys.MasterKey`.
+
+        Raises:
+            KeyMismatch: It does not unwrap, or says that it was wrapped otherwise.
+            KeyDisabled, AccessDenied, KeyNotFound, VaultUnavailable: What the vault said.
+        """
+        if wrapped.alg != self.alg or wrapped.params:
+            raise KeyMismatch(
+                f"{self.kid} unwraps {self.alg} alone", kid=self.kid, operation="unwrap"
+            )
+        answer = self._vault.ask(
+            "POST",
+            f"{_path(self._name)}/unwrapkey",
+            kid=self.kid,
+            operation="unwrap",
+            body={"alg": self.alg, "value": b64u_encode(wrapped.encrypted_key)},
+        )
+        self._answered_by(answer, "unwrap")
+        return Secret(b64u_decode(answer["value"], "value"))
+
+    def _answered_by(self, answer: Mapping[str, Any], operation: str) -> str:
+        """The exact version that the vault says it used. An unversioned kid is never stored."""
+        kid = str(answer.get("kid"))
+        name = keyurl.parse(kid)
+        if name.version is None or name.unversioned != self._name.unversioned:
+            raise EnvelopeError(
+                f"the vault answered for {kid!a}", kid=self.kid, operation=operation
+            )
+        return kid
+
+
+def _path(name: KeyName) -> str:
+    return f"keys/{name.name}/{name.version}" if name.version else f"keys/{name.name}"
+
+
+def _written(name: KeyName) -> str:
+    """A kid as the service writes it."""
+    return f"https://{name.host}/{_path(name)}"
+
+
+def _public_half(bundle: Mapping[str, Any]) -> rsa.RSAPublicKey:
+    jwk = bundle["key"]
+    modulus, exponent = (int.from_bytes(b64u_decode(jwk[part], part)) for part in ("n", "e"))
+    return rsa.RSAPublicNumbers(exponent, modulus).public_key()
+
+
+def _check_usable(bundle: Mapping[str, Any], kid: str) -> None:
+    """What the vault would check. A local wrap would succeed on a disabled or expired key."""
+    attributes, jwk = bundle.get("attributes") or {}, bundle["key"]
+    now = time.time()
+    about = {"kid": kid, "operation": "wrap"}
+    problem: KeyUnusable | None = None
+    if not attributes.get("enabled", True):
+        problem = KeyDisabled("this version is disabled", **about)
+    elif attributes.get("nbf") is not None and now < attributes["nbf"]:
+        problem = KeyNotYetValid("this version's start date is still to come", **about)
+    elif attributes.get("exp") is not None and now >= attributes["exp"]:
+        problem = KeyExpired("this version's end date is past", **about)
+    elif "wrapKey" not in (jwk.get("key_ops") or ()):
+        problem = KeyOperationForbidden("this key is not for wrapping", **about)
+    if problem is not None:
+        raise problem

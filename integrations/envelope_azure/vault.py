@@ -1,0 +1,150 @@
+"""One vault: a pool of connections, and requests through the SDK's own pipeline.
+
+``KeyClient.send_request`` is used for all of them. ``CryptographyClient`` is
+not: on a symmetric key of an HSM it wraps under a throw-away key that nobody
+can ever unwrap with, and it fetches a key before each first unwrap.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+from azure.core.pipeline.transport import RequestsTransport
+from azure.core.rest import HttpRequest, HttpResponse
+from azure.keyvault.keys import KeyClient
+from azure.keyvault.keys._shared import http_challenge_cache
+from requests.adapters import HTTPAdapter
+
+from envelope import caller
+from envelope.errors import AccessDenied, EnvelopeError, VaultUnavailable
+from envelope_azure import problems
+from envelope_azure.clouds import cloud_of
+from envelope_azure.credentials import Guarded, credential_for
+
+__all__ = ["Vault"]
+
+_CONNECTIONS = 64  # kept alive; the SDK's 10 are thrown away and made anew beyond 10 threads
+_CONNECT_SECONDS = 5.0
+_READ_SECONDS = 10.0  # one try; the caller's deadline holds for all of them
+_TENANT = "AKV10032"  # the vault's code for a token of another tenant
+
+
+class Vault:
+    """A vault or Managed HSM, for all keys of it in this process.
+
+    Args:
+        host: Its full host name, with a port if it is not 443.
+        settings: As :func:`envelope_azure.settings.checked` returned them.
+    """
+
+    def __init__(self, host: str, settings: Mapping[str, Any]) -> None:
+        self.host = host
+        self.cloud = cloud_of(host, settings["private_hosts"])
+        self._url = f"https://{host}"
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._client: KeyClient | None = None
+
+    def __repr__(self) -> str:
+        return f"Vault({self.host!r})"
+
+    @property
+    def client(self) -> KeyClient:
+        """The SDK's client, with its retries off: they are the library's, once for all vaults."""
+        with self._lock:
+            if self._client is None:
+                self._client = self._made()
+            return self._client
+
+    def _made(self) -> KeyClient:
+        session = requests.Session()
+        session.mount("https://", HTTPAdapter(pool_connections=4, pool_maxsize=_CONNECTIONS))
+        options: dict[str, Any] = {}
+        if "proxy" in self._settings:
+            options["proxies"] = {"https": self._settings["proxy"]}
+        if "ca_file" in self._settings:
+            options["connection_verify"] = self._settings["ca_file"]
+        return KeyClient(
+            vault_url=self._url,
+            credential=Guarded(credential_for(self._settings, self.cloud), self.cloud.resource),
+            transport=RequestsTransport(session=session, session_owner=False),
+            retry_total=0,
+            permit_redirects=False,  # a redirect would carry a key to wherever it says
+            verify_challenge_resource=self.cloud.verify_challenge,
+            **options,
+        )
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        kid: str,
+        operation: str,
+        body: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """One request, and its JSON.
+
+        Args:
+            method: ``GET``, ``POST``, …
+            path: Below the vault, such as ``keys/lake``.
+            kid: The key that it is about, for errors.
+            operation: What it is, for errors: ``resolve``, ``wrap``, ``unwrap``, …
+            body: The JSON that is sent.
+
+        Raises:
+            EnvelopeError: What the vault, the credential or the network said.
+        """
+        try:
+            return self._once(method, path, kid, operation, body)
+        except AccessDenied as error:
+            if error.provider_code != _TENANT and not str(error.provider_code).startswith("AADSTS"):
+                raise
+        # A vault that moved to another tenant: the SDK believes its first challenge until the end
+        # of the process, so a token of the old tenant is asked for again and again.
+        http_challenge_cache.remove_challenge_for_url(self._url)
+        return self._once(method, path, kid, operation, body)
+
+    def _once(
+        self,
+        method: str,
+        path: str,
+        kid: str,
+        operation: str,
+        body: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        problem: EnvelopeError | None = None
+        answer: Any = None
+        try:
+            response = self._sent(HttpRequest(method, path, json=body))
+            answer = _json(response)
+            if response.status_code >= 300:
+                problem = problems.from_answer(
+                    response.status_code, response.headers, answer, kid=kid, operation=operation
+                )
+        except Exception as error:
+            problem = problems.from_exception(error, kid=kid, operation=operation, host=self.host)
+        # Outside of the handler: a chained exception of the SDK has the request, and it the key.
+        if problem is not None:
+            raise problem
+        if not isinstance(answer, dict):
+            raise VaultUnavailable("the vault's answer is no JSON", kid=kid, operation=operation)
+        return answer
+
+    def _sent(self, request: HttpRequest) -> HttpResponse:
+        left = caller.time_left()
+        return self.client.send_request(
+            request,
+            connection_timeout=max(0.001, min(_CONNECT_SECONDS, left)),
+            read_timeout=max(0.001, min(_READ_SECONDS, left)),
+        )
+
+
+def _json(response: HttpResponse) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return None
