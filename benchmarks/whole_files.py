@@ -63,7 +63,7 @@ def on_tmpfs(plan: Plan) -> Table:
             over, fresh = seconds[f"{name} {threads} over"], seconds[f"{name} {threads} fresh"]
             rows += [
                 Row(what, _BOTH_OVER, ratios(over, seconds["over"]), target=target),
-                Row(what, _BOTH_FRESH, ratios(fresh, seconds["fresh"]), target=target),
+                Row(what, _BOTH_FRESH, ratios(fresh, seconds["fresh"])),
                 Row(what, _MIXED, ratios(fresh, seconds["over"])),
             ]
             if threads == 1:

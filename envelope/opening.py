@@ -16,7 +16,7 @@ from envelope.floe import Opener
 from envelope.message import Incoming, explained
 from envelope.sinks import Sink
 from envelope.sources import Source
-from envelope.workers import BATCH_BYTES, Batch, Line, checked, crew, share_out
+from envelope.workers import BATCH_BYTES, Batch, Line, checked, crew_batch, share_out
 
 __all__ = ["Opening", "open_run"]
 
@@ -170,7 +170,10 @@ class Opening:
     ) -> tuple[int, int]:
         """Whole batches to the threads: each reads, opens and writes its own."""
         layout = self._layout
-        threads, per_batch = crew(self._threads, segments, layout.segment_length)
+        per_batch = crew_batch(self._threads, segments, layout.segment_length)
+
+        def room() -> Batch:
+            return Batch(per_batch, layout.segment_length)
 
         def work(batch: Batch, index: int) -> int:
             first = index * per_batch
@@ -181,9 +184,7 @@ class Opening:
 
         batches = -(-segments // per_batch)
         try:
-            share_out(
-                threads, batches, lambda: Batch(per_batch, layout.segment_length), work, on_batch
-            )
+            share_out(self._threads, batches, room, work, on_batch)
         except EnvelopeError as error:
             raise explained(error, self._source) from None
         last_length = self._incoming.last_length or 0

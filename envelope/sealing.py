@@ -15,7 +15,7 @@ from envelope.message import Outgoing
 from envelope.offsets import SEGMENT_OVERHEAD
 from envelope.sinks import Sink
 from envelope.sources import Source
-from envelope.workers import BATCH_BYTES, Batch, Line, checked, crew, share_out
+from envelope.workers import BATCH_BYTES, Batch, Line, checked, crew_batch, share_out
 
 __all__ = ["Sealing", "seal_run"]
 
@@ -119,9 +119,12 @@ class Sealing:
         """Whole batches to the threads: each reads, seals and writes its own."""
         layout = self._layout
         segments = self._checked_end(layout.segments(size))
-        threads, per_batch = crew(self._threads, segments, layout.segment_length)
+        per_batch = crew_batch(self._threads, segments, layout.segment_length)
         batches = -(-segments // per_batch)
         capacity = per_batch * layout.capacity
+
+        def room() -> Batch:
+            return Batch(per_batch, layout.segment_length)
 
         def work(batch: Batch, index: int) -> int:
             at = index * capacity
@@ -131,7 +134,7 @@ class Sealing:
             self._seal(batch, index * per_batch, len(plain), index == batches - 1)
             return len(plain)
 
-        share_out(threads, batches, lambda: Batch(per_batch, layout.segment_length), work, on_batch)
+        share_out(self._threads, batches, room, work, on_batch)
         self.plain_size = size
 
     def finish(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -18,12 +19,13 @@ from envelope import runtime
 from envelope.errors import UnfinishedWrite
 from envelope.offsets import SEGMENT_OVERHEAD
 
-__all__ = ["BATCH_BYTES", "DEFAULT_THREADS", "Batch", "Line", "checked", "crew", "share_out"]
+__all__ = ["BATCH_BYTES", "DEFAULT_THREADS", "Batch", "Line", "checked", "crew_batch", "share_out"]
 
 BATCH_BYTES = 2**20
 DEFAULT_THREADS = 4  # even on two cores: while one waits for the lock or the disk, another works
-_CREW_BYTES = 2**23  # what the threads of a crew hold together, stored and plain
-_LARGEST_BATCH = 2**21
+_CREW_BYTES = 12 * 2**20  # what the threads of a crew hold together, stored and plain
+_BRISK = 2**30  # bytes a second below which a crew's threads are waiting for something
+_LOOK_SECONDS = 0.02  # between two looks at that
 _TURN = 64  # batches after which a crew's thread lets other work have its place in the pool
 _REPORT_SECONDS = 0.1  # between two reports of a crew's progress
 
@@ -104,18 +106,22 @@ class Line:
 class _Crew:
     """What the threads of :func:`share_out` have in common."""
 
-    def __init__(self, batches: int, work: Callable[[Batch, int], int]) -> None:
+    def __init__(
+        self, batches: int, room: Callable[[], Batch], work: Callable[[Batch, int], int]
+    ) -> None:
         self._lock = threading.Lock()
+        self._room = room
         self._indices = iter(range(batches))
         self._work = work
-        self.rooms: list[Batch] = []
+        self._rooms: list[Batch] = []
         self.done = 0
         self.failures: list[tuple[int, Exception]] = []
         self.over = False
 
     def turn(self, most: int) -> None:
         """Do up to ``most`` batches, each time the next one that nobody has taken."""
-        room = self.rooms.pop()
+        with self._lock:
+            room = self._rooms.pop() if self._rooms else self._room()
         length = 0
         for _ in range(most):
             with self._lock:
@@ -133,7 +139,7 @@ class _Crew:
                 break
         with self._lock:
             self.done += length
-        self.rooms.append(room)
+            self._rooms.append(room)
 
 
 def share_out(
@@ -146,10 +152,13 @@ def share_out(
     """Have ``work(room, index)`` done for each index below ``batches``, in any order.
 
     As many tasks as threads, where one task a batch would wake the caller for
-    each: that costs a sixth of the time of a large file.
+    each: that costs a sixth of the time of a large file. More threads than
+    processors only take the interpreter's lock from each other, so the rest
+    join when those that work are slow: when they wait for a disk, or, beside a
+    busy Python thread, for the lock.
 
     Args:
-        threads: How many work at once; with 1 it is the caller.
+        threads: How many work at once at most; with 1 it is the caller.
         batches: How many there are.
         room: Makes the private memory of one thread.
         work: Returns the bytes it did.
@@ -160,7 +169,7 @@ def share_out(
         Exception: What ``work`` raised for the lowest index for which it raised. Indices are
             taken in order and finished once taken, so that no lower one fails.
     """
-    crew = _Crew(batches, work)
+    crew = _Crew(batches, room, work)
     reported = 0
 
     def tell() -> None:
@@ -169,21 +178,26 @@ def share_out(
             since, reported = crew.done - reported, crew.done
             report(since)
 
-    crew.rooms = [room() for _ in range(threads)]
-    if threads == 1:
+    if threads == 1 or batches <= 1:
         while not crew.over:
             crew.turn(1 if report is not None else batches)
             tell()
     else:
         pool = runtime.current().pool(threads)
+        threads = min(threads, batches)
+        most = min(threads, max(2, _processors()))
         running: set[Future[None]] = set()
-        timeout = None if report is None else _REPORT_SECONDS
+        started = time.perf_counter()
         try:
             while not crew.over or running:
-                while not crew.over and len(running) < threads:
+                while not crew.over and len(running) < most:
                     running.add(pool.submit(crew.turn, _TURN))
-                _, running = wait(running, timeout, return_when=FIRST_COMPLETED)
+                seconds = None if report is None else _REPORT_SECONDS
+                seconds = _LOOK_SECONDS if most < threads else seconds
+                _, running = wait(running, seconds, return_when=FIRST_COMPLETED)
                 tell()
+                if crew.done < _BRISK * (time.perf_counter() - started):
+                    most = threads
         finally:
             crew.over = True
             wait(running)
@@ -191,20 +205,16 @@ def share_out(
         raise min(crew.failures, key=lambda failure: failure[0])[1]
 
 
-def crew(threads: int, segments: int, segment_length: int) -> tuple[int, int]:
-    """How to share a file out: the threads worth having, and the segments in a batch of theirs.
+def crew_batch(threads: int, segments: int, segment_length: int) -> int:
+    """How many segments a crew takes at a time: each batch costs two waits for the lock."""
+    batch = _CREW_BYTES // (2 * threads) if threads > 1 else BATCH_BYTES
+    return max(1, min(batch // segment_length, segments))
 
-    More threads than processors only take the interpreter's lock from each
-    other, save for one that waits for a disk. Fewer get larger batches of the
-    same memory in all: each batch costs two waits for that lock.
-    """
-    processors = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    )
-    threads = min(threads, max(2, processors or 1))
-    batch = min(_CREW_BYTES // (2 * threads), _LARGEST_BATCH) if threads > 1 else BATCH_BYTES
-    per_batch = max(1, batch // segment_length)
-    return max(1, min(threads, -(-segments // per_batch))), min(per_batch, max(1, segments))
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def checked(threads: int) -> int:
