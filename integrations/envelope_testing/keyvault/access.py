@@ -78,16 +78,19 @@ HSM_ROLES: dict[str, tuple[str, ...]] = {
     "Managed HSM Backup": _hsm("backup/action"),
     "Managed HSM Restore": _hsm("restore/action"),
 }
-PERMISSIONS: dict[str, frozenset[str]] = {
-    "keys": frozenset(
-        "get list create import update delete recover backup restore purge decrypt encrypt "
-        "unwrapKey wrapKey verify sign release rotate getrotationpolicy setrotationpolicy".split()
-    ),
-    "secrets": frozenset("get list set delete recover backup restore purge".split()),
-    "certificates": frozenset(
-        "get list create import update delete recover backup restore purge managecontacts "
-        "manageissuers getissuers listissuers setissuers deleteissuers".split()
-    ),
+_LIFE = {"get", "list", "update", "delete", "recover", "backup", "restore", "purge"}
+PERMISSIONS: dict[str, set[str]] = {
+    "keys": {
+        *_LIFE,
+        *("create", "import", "decrypt", "encrypt", "unwrapKey", "wrapKey", "verify", "sign"),
+        *("release", "rotate", "getrotationpolicy", "setrotationpolicy"),
+    },
+    "secrets": {*_LIFE, "set"} - {"update"},
+    "certificates": {
+        *_LIFE,
+        *("create", "import", "managecontacts", "manageissuers"),
+        *("getissuers", "listissuers", "setissuers", "deleteissuers"),
+    },
 }
 
 

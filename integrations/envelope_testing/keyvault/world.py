@@ -12,16 +12,16 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .access import Grant, Network, Policy, Throttle
 from .faults import Fault, Faults
-from .objects import Shelf
+from .objects import Item, Shelf
 
 if TYPE_CHECKING:
     from .service.certificates import CertificateContent
     from .service.keys import KeyContent
-    from .service.secrets import SecretContent
+    from .service.secretvalues import SecretContent
     from .tokens import Tokens
 
 __all__ = [
@@ -180,6 +180,8 @@ class World:
         self.vaults: dict[str, Vault] = {}
         self.calls: list[Call] = []
         self.faults = Faults()
+        #: What backup blobs stand for: kind of object and cloud, and copies of the objects.
+        self.backups: dict[bytes, tuple[tuple[str, str], tuple[Item[Any], ...]]] = {}
         #: Where vaults believe that calls come from: what firewalls look at.
         self.client_address = DEFAULT_ADDRESS
 
