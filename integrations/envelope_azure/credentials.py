@@ -13,9 +13,9 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
-from azure.core.credentials import AccessTokenInfo, TokenRequestOptions
+from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
 
 from envelope import caller, runtime
 from envelope.errors import AccessDenied, ConfigurationError, VaultUnavailable
@@ -190,6 +190,12 @@ class Guarded:
     def __init__(self, credential: Any, resource: str) -> None:
         self._credential = credential
         self._scope = f"{resource}/.default"
+
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        """See ``azure.core.credentials.TokenCredential``, the older of the two protocols."""
+        chosen = {k: v for k, v in options.items() if k in ("claims", "tenant_id", "enable_cae")}
+        token = self.get_token_info(*scopes, options=cast(TokenRequestOptions, chosen))
+        return AccessToken(token.token, token.expires_on)
 
     def get_token_info(
         self, *scopes: str, options: TokenRequestOptions | None = None

@@ -21,6 +21,7 @@ class Azure:
 
     local: LocalKeyVault
     vault: Any
+    patch: pytest.MonkeyPatch
 
     @property
     def host(self) -> str:
@@ -35,6 +36,10 @@ class Azure:
         from azure.keyvault.keys import KeyClient
 
         return KeyClient(f"https://{self.host}", DefaultAzureCredential())
+
+    def restart(self) -> None:
+        """Forget what this process knows of vaults, as a new process would not know it."""
+        self.patch.setattr(runtime, "_current", runtime.current().for_child())
 
     def operations(self) -> list[str]:
         """What was asked of this vault and answered, in order; challenges left out."""
@@ -56,7 +61,7 @@ def azure(local_key_vault: LocalKeyVault, monkeypatch: pytest.MonkeyPatch) -> It
     for name, value in local_key_vault.environment().items():
         monkeypatch.setenv(name, value)
     vault = local_key_vault.vault(f"acme-{next(_names)}")
-    # Credentials and clients live as long as the process; each test begins as a new one does.
-    monkeypatch.setattr(runtime, "_current", runtime.current().for_child())
-    yield Azure(local_key_vault, vault)
+    azure = Azure(local_key_vault, vault, monkeypatch)
+    azure.restart()
+    yield azure
     local_key_vault.world.faults.clear()

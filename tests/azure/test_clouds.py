@@ -12,7 +12,12 @@ from envelope_azure.clouds import cloud_of
 @pytest.mark.parametrize(
     ("key", "resource", "authority", "hsm"),
     [
-        ("azurekeyvault://acme/lake", "https://vault.azure.net", "login.microsoftonline.com", False),
+        (
+            "azurekeyvault://acme/lake",
+            "https://vault.azure.net",
+            "login.microsoftonline.com",
+            False,
+        ),
         (
             "https://acme.vault.azure.cn/keys/lake",
             "https://vault.azure.cn",
@@ -33,9 +38,7 @@ from envelope_azure.clouds import cloud_of
         ),
     ],
 )
-def test_a_vault_is_known_by_its_suffix(
-    key: str, resource: str, authority: str, hsm: bool
-) -> None:
+def test_a_vault_is_known_by_its_suffix(key: str, resource: str, authority: str, hsm: bool) -> None:
     cloud = cloud_of(keyurl.parse(key).host, {})
     assert (cloud.resource, cloud.authority, cloud.hsm) == (resource, authority, hsm)
     assert cloud.verify_challenge
