@@ -119,6 +119,9 @@ class Vault:
     keys: Shelf[KeyContent] = field(default_factory=Shelf)
     secrets: Shelf[SecretContent] = field(default_factory=Shelf)
     certificates: Shelf[CertificateContent] = field(default_factory=Shelf)
+    #: Certificate issuers by name in lower case, and contacts, as on the wire.
+    issuers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    contacts: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def url(self) -> str:

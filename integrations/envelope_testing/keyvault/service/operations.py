@@ -6,7 +6,8 @@ RBAC and access policies.
 
 from __future__ import annotations
 
-from . import keys, usage
+from . import certificatelife as life
+from . import certificates, issuers, keys, secretvalues, usage
 from .requests import Operation
 
 _K, _V = "/keys/{name}", "/keys/{name}/{version}"
@@ -51,8 +52,8 @@ _KEYS = (
 )  # fmt: skip
 
 
-def _action(tail: str) -> str:
-    return tail.removeprefix("../") if tail.startswith("../") else f"keys/{tail}"
+def _action(tail: str, kind: str = "keys") -> str:
+    return tail.removeprefix("../") if tail.startswith("../") else f"{kind}/{tail}"
 
 
 KEYS = (
@@ -77,4 +78,106 @@ KEYS = (
         None, "keys/rng/action",
     ),
 )  # fmt: skip
-OPERATIONS = KEYS
+
+_S, _W = "/secrets/{name}", "/secrets/{name}/{version}"
+_E = "/deletedsecrets/{name}"
+
+#: name, method, path, handler, permission, action. Managed HSMs have none of these.
+_SECRETS = (
+    ("list_secrets", "GET", "/secrets", secretvalues.list_secrets, "list",
+     "readMetadata/action"),
+    ("delete_secret", "DELETE", _S, secretvalues.delete, "delete", "delete"),
+    ("list_secret_versions", "GET", f"{_S}/versions", secretvalues.list_secret_versions, "list",
+     "readMetadata/action"),
+    ("backup_secret", "POST", f"{_S}/backup", secretvalues.backup, "backup", "backup/action"),
+    ("restore_secret", "POST", "/secrets/restore", secretvalues.restore, "restore",
+     "restore/action"),
+    ("get_secret", "GET", _W, secretvalues.get, "get", "getSecret/action"),
+    ("update_secret", "PATCH", _W, secretvalues.update, "set", "update/action"),
+    ("list_deleted_secrets", "GET", "/deletedsecrets", secretvalues.list_deleted, "list",
+     "readMetadata/action"),
+    ("get_deleted_secret", "GET", _E, secretvalues.get_deleted, "get", "readMetadata/action"),
+    ("recover_deleted_secret", "POST", f"{_E}/recover", secretvalues.recover, "recover",
+     "recover/action"),
+)  # fmt: skip
+SECRETS = (
+    *(
+        Operation(name, method, path, "secrets", handler, permission, f"secrets/{action}")
+        for name, method, path, handler, permission, action in _SECRETS
+    ),
+    Operation(
+        "set_secret", "PUT", _S, "secrets", secretvalues.put, "set",
+        "secrets/setSecret/action", creates=True,
+    ),
+    Operation(
+        "purge_deleted_secret", "DELETE", _E, "secrets", secretvalues.purge, "purge",
+        "secrets/purge/action", status=204,
+    ),
+)  # fmt: skip
+
+_C, _X = "/certificates/{name}", "/certificates/{name}/{version}"
+_F, _P = "/deletedcertificates/{name}", "/certificates/{name}/pending"
+_I, _N = "/certificates/issuers", "/certificates/contacts"
+
+_CERTIFICATES = (
+    ("list_certificates", "GET", "/certificates", life.list_certificates, "list", "read"),
+    ("import_certificate", "POST", f"{_C}/import", certificates.import_certificate, "import",
+     "import/action"),
+    ("delete_certificate", "DELETE", _C, life.delete, "delete", "delete"),
+    ("list_certificate_versions", "GET", f"{_C}/versions", life.list_certificate_versions,
+     "list", "read"),
+    ("get_certificate_policy", "GET", f"{_C}/policy", certificates.get_policy, "get", "read"),
+    ("update_certificate_policy", "PATCH", f"{_C}/policy", certificates.update_policy, "update",
+     "update/action"),
+    ("get_certificate_operation", "GET", _P, life.get_operation, "get", "read"),
+    ("update_certificate_operation", "PATCH", _P, life.update_operation, "update",
+     "update/action"),
+    ("delete_certificate_operation", "DELETE", _P, life.delete_operation, "delete", "delete"),
+    ("backup_certificate", "POST", f"{_C}/backup", life.backup, "backup", "backup/action"),
+    ("restore_certificate", "POST", "/certificates/restore", life.restore, "restore",
+     "restore/action"),
+    ("get_certificate", "GET", _X, certificates.get, "get", "read"),
+    ("update_certificate", "PATCH", _X, certificates.update, "update", "update/action"),
+    ("list_deleted_certificates", "GET", "/deletedcertificates", life.list_deleted, "list",
+     "read"),
+    ("get_deleted_certificate", "GET", _F, life.get_deleted, "get", "read"),
+    ("recover_deleted_certificate", "POST", f"{_F}/recover", life.recover, "recover",
+     "recover/action"),
+    ("list_issuers", "GET", _I, issuers.list_issuers, "listissuers", "../certificatecas/read"),
+    ("get_issuer", "GET", f"{_I}/{{name}}", issuers.get_issuer, "getissuers",
+     "../certificatecas/read"),
+    ("set_issuer", "PUT", f"{_I}/{{name}}", issuers.set_issuer, "setissuers",
+     "../certificatecas/write"),
+    ("update_issuer", "PATCH", f"{_I}/{{name}}", issuers.update_issuer, "setissuers",
+     "../certificatecas/write"),
+    ("delete_issuer", "DELETE", f"{_I}/{{name}}", issuers.delete_issuer, "deleteissuers",
+     "../certificatecas/delete"),
+    ("get_contacts", "GET", _N, issuers.get_contacts, "managecontacts", "read"),
+    ("set_contacts", "PUT", _N, issuers.set_contacts, "managecontacts",
+     "../certificatecontacts/write"),
+    ("delete_contacts", "DELETE", _N, issuers.delete_contacts, "managecontacts",
+     "../certificatecontacts/write"),
+)  # fmt: skip
+CERTIFICATES = (
+    *(
+        Operation(
+            name, method, path, "certificates", handler, permission,
+            _action(action, "certificates"),
+        )
+        for name, method, path, handler, permission, action in _CERTIFICATES
+    ),
+    Operation(
+        "create_certificate", "POST", f"{_C}/create", "certificates", certificates.create,
+        "create", "certificates/create/action", status=202, creates=True,
+        prepare=certificates.prepare_create,
+    ),
+    Operation(
+        "merge_certificate", "POST", f"{_P}/merge", "certificates", life.merge, "create",
+        "certificates/create/action", status=201,
+    ),
+    Operation(
+        "purge_deleted_certificate", "DELETE", _F, "certificates", life.purge, "purge",
+        "certificates/purge/action", status=204,
+    ),
+)  # fmt: skip
+OPERATIONS = (*KEYS, *SECRETS, *CERTIFICATES)

@@ -36,7 +36,7 @@ def live(asked: Asked) -> Item[Any]:
     :raises VaultError: 404.
     """
     found = shelf(asked).live.get(asked.name.lower())
-    if found is None:
+    if found is None or not found.versions:
         raise errors.not_found(asked.operation.kind, asked.name)
     return found
 
@@ -219,10 +219,8 @@ def list_items(asked: Asked, summary: Summary) -> Json:
 
 
 def list_versions(asked: Asked, summary: Summary) -> Json:
-    """All versions of one object; of one that does not exist, none."""
-    item = shelf(asked).live.get(asked.name.lower())
-    if item is None:
-        raise errors.not_found(asked.operation.kind, asked.name)
+    """All versions of one object."""
+    item = live(asked)
     return page(asked, [summary(asked, item, one) for one in item.versions.values()])
 
 
