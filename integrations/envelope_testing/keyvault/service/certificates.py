@@ -27,8 +27,6 @@ from .x509 import Identity, Private
 
 _SELF, _UNKNOWN = "Self", "Unknown"
 _RENEWAL = {"trigger": {"lifetime_percentage": 80}, "action": {"action_type": "AutoRenew"}}
-    {"trigger": {"lifetime_percentage": 80}, "action": {"action_type": "AutoRenew"}}
-]
 
 
 @dataclass
