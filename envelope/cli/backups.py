@@ -16,6 +16,7 @@ from envelope.cli.passphrases import asked
 from envelope.cli.signatures import examples
 from envelope.cli.standard import write_new
 from envelope.errors import AlreadyExists
+from envelope.secret import Secret
 
 __all__ = ["backup", "restore"]
 
@@ -55,7 +56,8 @@ def backup(
     to = to or f"{'keystore' if key is None else keyurl.parse(key).name}.backup"
     if os.path.lexists(to) and not force:  # said before anybody thinks of a passphrase
         raise AlreadyExists("the target exists", path=to)
-    passphrase = asked(backup_passphrase_file, _WHAT, twice=True)
+    sealed = getattr(admin, "seals_backups", False)
+    passphrase = Secret(b"") if sealed else asked(backup_passphrase_file, _WHAT, twice=True)
     write_new(to, admin.backup(key, passphrase), force=force, mode=0o600)
     out.result({"key": key, "backup": to}, f"{key or 'all keys'} -> {to}")
 
@@ -84,7 +86,8 @@ def restore(
     else:
         with open(file, "rb") as opened:
             blob = opened.read(_LARGEST)
-    passphrase = asked(backup_passphrase_file, _WHAT, twice=False)
-    options = {"protect": protect, "merge": merge or None}
+    sealed = getattr(admin, "seals_backups", False)
+    passphrase = Secret(b"") if sealed else asked(backup_passphrase_file, _WHAT, twice=False)
+    options = {"protect": protect, "merge": merge or None, "to": key if sealed else None}
     bring: Any = admin.restore  # options beyond the protocol are the driver's own
     report(out, "restored", bring(blob, passphrase, **{n: v for n, v in options.items() if v}))

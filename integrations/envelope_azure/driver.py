@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import datetime
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from envelope import keyurl
 from envelope.errors import AccessDenied, ConfigurationError, KeyDisabled, KeyNotFound
-from envelope.keys import Driver
+from envelope.keys import Driver, KeyAdmin
 from envelope.keyurl import KeyName
-from envelope_azure.keys import RSA_ALG, AzureKey, alg_of
+from envelope_azure.admin import Admin
+from envelope_azure.keys import RSA_ALG, AzureKey, alg_of, path_of
 from envelope_azure.settings import checked
 from envelope_azure.vault import Vault
 
 __all__ = ["AZURE", "AzureKeys"]
 
 
-class AzureKeys:
+class AzureKeys(Admin):
     """Finds keys in vaults; one for all key rings of the same settings in a process.
 
     Args:
@@ -87,9 +88,8 @@ class AzureKeys:
         return found
 
     def _bundle(self, vault: Vault, name: KeyName) -> dict[str, Any]:
-        path = f"keys/{name.name}/{name.version}" if name.version else f"keys/{name.name}"
         try:
-            return vault.ask("GET", path, kid=str(name), operation="resolve")
+            return vault.ask("GET", path_of(name), kid=str(name), operation="resolve")
         except KeyNotFound as error:
             missing = error
         deleted = self._deleted(vault, name)
@@ -117,7 +117,11 @@ class AzureKeys:
     def _newest_enabled(self, vault: Vault, name: KeyName) -> dict[str, Any]:
         """The enabled version that was made last, where the very last one is disabled."""
         enabled = [
-            item for item in self._versions(vault, name) if item["attributes"].get("enabled", True)
+            item
+            for item in vault.pages(
+                f"keys/{name.name}/versions", kid=str(name), operation="list versions"
+            )
+            if item["attributes"].get("enabled", True)
         ]
         if not enabled:
             raise KeyDisabled(
@@ -125,13 +129,6 @@ class AzureKeys:
             )
         newest = max(enabled, key=lambda item: int(item["attributes"].get("created", 0)))
         return self._bundle(vault, keyurl.parse(str(newest["kid"])))
-
-    def _versions(self, vault: Vault, name: KeyName) -> Iterator[dict[str, Any]]:
-        path: str | None = f"keys/{name.name}/versions"
-        while path:
-            page = vault.ask("GET", path, kid=str(name), operation="list versions")
-            yield from page.get("value") or ()
-            path = _next_path(vault, page.get("nextLink"))
 
 
 class AzureDriver:
@@ -150,19 +147,8 @@ AZURE = AzureDriver()
 
 if TYPE_CHECKING:  # the protocol holds
     _driver: Driver = AZURE
-
-
-def _next_path(vault: Vault, link: Any) -> str | None:
-    """The next page, on this vault and no other: a link is the answer's text, not ours."""
-    if not link:
-        return None
-    parts = urlsplit(str(link))
-    if parts.scheme != "https" or parts.netloc.lower().removesuffix(":443") != vault.host:
-        raise AccessDenied(f"{vault.host} points to another host for its next page")
-    return f"{parts.path.lstrip('/')}?{parts.query}"
+    _admin: type[KeyAdmin] = AzureKeys
 
 
 def _day(seconds: Any) -> str:
-    import datetime
-
     return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).date().isoformat()

@@ -31,7 +31,7 @@ from envelope.keyurl import KeyName
 from envelope.secret import Secret
 from envelope_azure.vault import Vault
 
-__all__ = ["RSA_ALG", "AzureKey", "alg_of"]
+__all__ = ["RSA_ALG", "AzureKey", "alg_of", "path_of", "public_half"]
 
 RSA_ALG = "RSA-OAEP-256"
 _AES_ALG = "A256KW"
@@ -84,7 +84,7 @@ class AzureKey:
         self._bundle = bundle
         self.alg = alg
         self.kid = str(bundle["key"]["kid"]) if bundle else _written(name)
-        self._public = _public_half(bundle) if bundle and wrap_here and alg == RSA_ALG else None
+        self._public = public_half(bundle) if bundle and wrap_here and alg == RSA_ALG else None
 
     def __repr__(self) -> str:
         return f"AzureKey({self.kid!r})"
@@ -102,7 +102,7 @@ class AzureKey:
             return WrappedKey(self.kid, self.alg, self._public.encrypt(key.reveal(), _OAEP))
         answer = self._vault.ask(
             "POST",
-            f"{_path(self._name)}/wrapkey",
+            f"{path_of(self._name)}/wrapkey",
             kid=self.kid,
             operation="wrap",
             body={"alg": self.alg, "value": b64u_encode(key.reveal())},
@@ -124,7 +124,7 @@ class AzureKey:
             )
         answer = self._vault.ask(
             "POST",
-            f"{_path(self._name)}/unwrapkey",
+            f"{path_of(self._name)}/unwrapkey",
             kid=self.kid,
             operation="unwrap",
             body={"alg": self.alg, "value": b64u_encode(wrapped.encrypted_key)},
@@ -143,16 +143,18 @@ class AzureKey:
         return kid
 
 
-def _path(name: KeyName) -> str:
+def path_of(name: KeyName) -> str:
+    """Where it is below its vault."""
     return f"keys/{name.name}/{name.version}" if name.version else f"keys/{name.name}"
 
 
 def _written(name: KeyName) -> str:
     """A kid as the service writes it."""
-    return f"https://{name.host}/{_path(name)}"
+    return f"https://{name.host}/{path_of(name)}"
 
 
-def _public_half(bundle: Mapping[str, Any]) -> rsa.RSAPublicKey:
+def public_half(bundle: Mapping[str, Any]) -> rsa.RSAPublicKey:
+    """The public half that the vault told of an RSA key."""
     jwk = bundle["key"]
     modulus, exponent = (int.from_bytes(b64u_decode(jwk[part], part)) for part in ("n", "e"))
     return rsa.RSAPublicNumbers(exponent, modulus).public_key()

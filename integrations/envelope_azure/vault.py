@@ -8,8 +8,9 @@ can ever unwrap with, and it fetches a key before each first unwrap.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from azure.core.pipeline.transport import RequestsTransport
@@ -108,6 +109,23 @@ class Vault:
         http_challenge_cache.remove_challenge_for_url(self._url)
         return self._once(method, path, kid, operation, body)
 
+    def pages(self, path: str, *, kid: str, operation: str) -> Iterator[dict[str, Any]]:
+        """The items of a list, page by page; arguments as for :meth:`ask`."""
+        next_path: str | None = path
+        while next_path:
+            page = self.ask("GET", next_path, kid=kid, operation=operation)
+            yield from page.get("value") or ()
+            next_path = self._below(page.get("nextLink"))
+
+    def _below(self, link: Any) -> str | None:
+        """A link's path, on this vault and no other: it is the answer's text, not ours."""
+        if not link:
+            return None
+        parts = urlsplit(str(link))
+        if parts.scheme != "https" or parts.netloc.lower().removesuffix(":443") != self.host:
+            raise AccessDenied(f"{self.host} points to another host for its next page")
+        return f"{parts.path.lstrip('/')}?{parts.query}"
+
     def _once(
         self,
         method: str,
@@ -130,6 +148,8 @@ class Vault:
         # Outside of the handler: a chained exception of the SDK has the request, and it the key.
         if problem is not None:
             raise problem
+        if answer is None and method == "DELETE":
+            return {}  # a purge answers 204 and nothing
         if not isinstance(answer, dict):
             raise VaultUnavailable("the vault's answer is no JSON", kid=kid, operation=operation)
         return answer

@@ -1,0 +1,333 @@
+"""Managing keys in a vault: what `envelope keys …` calls (:class:`envelope.keys.KeyAdmin`).
+
+Key Vault's rules differ from the embedded keystore's where they must: it
+deletes, recovers and purges whole keys, never single versions, and a backup is
+a blob that only vaults of the same subscription and geography can restore.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
+
+from envelope import keyurl
+from envelope.errors import AccessDenied, ConfigurationError, KeyNotFound, KeyOperationForbidden
+from envelope.jose import b64u_decode, b64u_encode
+from envelope.keys import KeyInfo
+from envelope.keyurl import KeyName
+from envelope.secret import Secret
+from envelope_azure.keys import alg_of, path_of, public_half
+from envelope_azure.vault import Vault
+
+__all__ = ["Admin"]
+
+_RSA_BITS = 3072  # NIST SP 800-57 puts it at 128 bits of security
+_WRAPPING = ("wrapKey", "unwrapKey")
+_ANY = frozenset({"kty", "bits", "not_before", "expires", "key_ops", "note"})
+
+
+class Admin:
+    """The keys of all vaults that these settings reach, managed."""
+
+    seals_backups = True  # by itself, so that nobody is asked for a passphrase
+
+    def vault(self, host: str) -> Vault:
+        """The vault of that host name."""
+        raise NotImplementedError
+
+    def create(self, key: str, **options: Any) -> KeyInfo:
+        """Make a key, or refuse if there is one.
+
+        Args:
+            key: ``azurekeyvault://VAULT/NAME``.
+            options: ``kty`` (``RSA``, the default; ``RSA-HSM``; ``oct-HSM`` in a Managed HSM),
+                ``bits`` (3072; 256 for ``oct-HSM``), ``not_before`` and ``expires``
+                (RFC 3339), ``key_ops``, ``note``.
+
+        Raises:
+            ConfigurationError: It exists already, or an option that cannot be.
+            AccessDenied, VaultUnavailable: As the vault said.
+        """
+        vault, name = self._named(key, "create")
+        _check_options(options, _ANY)
+        if self._bundles(vault, name):
+            raise ConfigurationError(
+                f"{name} exists already", next_step=f"A new version: envelope keys rotate {name}"
+            )
+        kind = options.get("kty") or ("oct-HSM" if vault.cloud.hsm else "RSA")
+        if kind == "oct":
+            kind = "oct-HSM"
+        bits = options.get("bits") or (256 if kind == "oct-HSM" else _RSA_BITS)
+        body = {
+            "kty": kind,
+            "key_size": bits,
+            "key_ops": list(options.get("key_ops") or _WRAPPING),
+            **_described(options),
+        }
+        return _info(self._ask(vault, "POST", f"keys/{name.name}/create", name, "create", body))
+
+    def import_key(self, key: str, material: Secret, **options: Any) -> KeyInfo:
+        """Take an RSA key of one's own ("bring your own key") as the newest version.
+
+        Args:
+            key: ``azurekeyvault://VAULT/NAME``.
+            material: A private RSA key as PEM or PKCS #8 DER.
+            options: ``not_before``, ``expires``, ``key_ops``, ``note``.
+
+        Raises:
+            ConfigurationError: The material is no RSA key.
+        """
+        vault, name = self._named(key, "import")
+        _check_options(options, _ANY - {"kty", "bits"})
+        ops = list(options.get("key_ops") or _WRAPPING)
+        body = {"key": {**_private_jwk(material), "key_ops": ops}, **_described(options)}
+        return _info(self._ask(vault, "PUT", f"keys/{name.name}", name, "import", body))
+
+    def list_keys(self, key: str | None = None) -> list[KeyInfo]:
+        """All versions of a key, oldest first; of all keys of a vault for ``…://VAULT/*``."""
+        if key is None:
+            raise ConfigurationError(
+                "name a key, or all of a vault", next_step="For example azurekeyvault://VAULT/*."
+            )
+        name = keyurl.parse(key)
+        vault = self.vault(name.host)
+        if name.name == "*":
+            items = vault.pages("keys", kid=str(name), operation="list")
+            names = [keyurl.parse(str(item["kid"])).unversioned for item in items]
+            return [info for each in names for info in self.list_keys(str(each))]
+        found = self._bundles(vault, name.unversioned)
+        if not found:
+            return self._deleted_infos(vault, name)
+        newest = max((b for b in found if _enabled(b)), key=lambda b: _created(b), default=None)
+        infos = [_info(bundle, newest=bundle is newest) for bundle in found]
+        wanted = [i for i in infos if name.version in (None, keyurl.parse(i.kid).version)]
+        if not wanted:
+            raise KeyNotFound("the key has no such version", kid=str(name), operation="list")
+        return wanted
+
+    def rotate(self, key: str, **_: Any) -> KeyInfo:
+        """Make a new version of the kind and size of the newest one."""
+        vault, name = self._named(key, "rotate")
+        return _info(self._ask(vault, "POST", f"keys/{name.name}/rotate", name, "rotate"))
+
+    def set_enabled(self, key: str, enabled: bool) -> list[KeyInfo]:
+        """Enable or disable a version, or all; returns those that changed."""
+        name = keyurl.parse(key)
+        vault, changed = self.vault(name.host), []
+        for info in self.list_keys(key):
+            if info.state == ("disabled" if enabled else "enabled"):
+                each = keyurl.parse(info.kid)
+                body = {"attributes": {"enabled": enabled}}
+                operation = "enable" if enabled else "disable"
+                changed.append(
+                    _info(self._ask(vault, "PATCH", path_of(each), each, operation, body))
+                )
+        return changed
+
+    def delete(self, key: str) -> list[KeyInfo]:
+        """Delete a key with all its versions; it can be recovered until its purge date."""
+        vault, name = self._named(key, "delete")
+        before = self.list_keys(key)
+        self._ask(vault, "DELETE", f"keys/{name.name}", name, "delete")
+        return [_with_state(info, "deleted") for info in before]
+
+    def recover(self, key: str) -> list[KeyInfo]:
+        """Undo :meth:`delete`. The vault may need some seconds until the key is usable again."""
+        vault, name = self._named(key, "recover")
+        bundle = self._ask(vault, "POST", f"deletedkeys/{name.name}/recover", name, "recover")
+        return [_info(bundle)]
+
+    def purge(self, kid: str) -> KeyInfo:
+        """Destroy a deleted key with all its versions, for good."""
+        vault, name = self._named(kid, "purge")
+        deleted = self._ask(vault, "GET", f"deletedkeys/{name.name}", name, "purge")
+        self._ask(vault, "DELETE", f"deletedkeys/{name.name}", name, "purge")
+        return _with_state(_info(deleted), "destroyed")
+
+    def public(self, key: str) -> bytes:
+        """The public half of an RSA key as a PEM file that is a key by itself (``public:``)."""
+        name = keyurl.parse(key)
+        vault = self.vault(name.host)
+        bundle = self._ask(vault, "GET", path_of(name), name, "get")
+        if not str(bundle["key"].get("kty")).startswith("RSA"):
+            raise KeyOperationForbidden(
+                "only RSA keys have a public half to encrypt with", kid=str(name), operation="get"
+            )
+        pem = public_half(bundle).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        return f"kid: {bundle['key']['kid']}\n".encode() + pem
+
+    def backup(self, key: str | None, passphrase: Secret) -> bytes:  # noqa: ARG002 - the vault seals it
+        """All versions of a key in the vault's own sealed blob, in JSON with its name."""
+        if key is None:
+            raise ConfigurationError("a vault backs up one key at a time: name it")
+        vault, name = self._named(key, "backup")
+        answer = self._ask(vault, "POST", f"keys/{name.name}/backup", name, "backup")
+        return json.dumps({"vault": vault.host, "key": name.name, "blob": answer["value"]}).encode()
+
+    def restore(
+        self,
+        blob: bytes,
+        passphrase: Secret,  # noqa: ARG002 - as in backup
+        *,
+        to: str | None = None,
+    ) -> list[KeyInfo]:
+        """Bring a key back, into a vault of the same subscription and geography.
+
+        Args:
+            blob: What :meth:`backup` returned.
+            passphrase: Not needed.
+            to: Any key of the vault that it goes to; ``None``: where it came from.
+
+        Raises:
+            ConfigurationError: It is no such backup.
+            AccessDenied, VaultUnavailable: As the vault said; also where the key is still there.
+        """
+        try:
+            document = json.loads(blob)
+            name = KeyName("azurekeyvault", str(document["vault"]), str(document["key"]))
+            body = {"value": str(document["blob"])}
+        except (ValueError, KeyError, TypeError):
+            raise ConfigurationError("the file is no backup of a key in a vault") from None
+        vault = self.vault(keyurl.parse(to or str(name)).host)
+        restored = self._ask(vault, "POST", "keys/restore", name, "restore", body)
+        return self.list_keys(str(keyurl.parse(str(restored["key"]["kid"])).unversioned))
+
+    # --- What they share ------------------------------------------------------------------------
+
+    def _named(self, key: str, operation: str) -> tuple[Vault, KeyName]:
+        name = keyurl.parse(key)
+        if name.version is not None or name.name == "*":
+            raise ConfigurationError(
+                f"a vault does not {operation} single versions",
+                next_step=f"Name the key: {name.unversioned}",
+            )
+        return self.vault(name.host), name
+
+    def _ask(
+        self,
+        vault: Vault,
+        method: str,
+        path: str,
+        name: KeyName,
+        operation: str,
+        body: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        return vault.ask(method, path, kid=str(name), operation=operation, body=body)
+
+    def _bundles(self, vault: Vault, name: KeyName) -> list[dict[str, Any]]:
+        """All versions of a key, oldest first; none if there is no such key."""
+        items = vault.pages(f"keys/{name.name}/versions", kid=str(name), operation="list")
+        try:
+            names = [keyurl.parse(str(item["kid"])) for item in items]
+        except KeyNotFound:
+            return []
+        found = [self._ask(vault, "GET", path_of(each), each, "get") for each in names]
+        return sorted(found, key=_created)
+
+    def _deleted_infos(self, vault: Vault, name: KeyName) -> list[KeyInfo]:
+        try:
+            deleted = self._ask(vault, "GET", f"deletedkeys/{name.name}", name, "list")
+        except AccessDenied:
+            raise KeyNotFound(
+                "the vault has no such key, and does not say whether it was deleted",
+                kid=str(name),
+                operation="list",
+            ) from None
+        return [_with_state(_info(deleted), "deleted")]
+
+
+def _check_options(options: Mapping[str, Any], known: frozenset[str]) -> None:
+    for name, value in options.items():
+        if name not in known and value is not None:
+            raise ConfigurationError(f"a key in a vault has no option {name}")
+
+
+def _described(options: Mapping[str, Any]) -> dict[str, Any]:
+    attributes: dict[str, Any] = {"enabled": True}
+    for option, member in (("not_before", "nbf"), ("expires", "exp")):
+        if options.get(option):
+            attributes[member] = _seconds(options[option])
+    tags = {"note": str(options["note"])} if options.get("note") else {}
+    return {"attributes": attributes, "tags": tags}
+
+
+def _seconds(value: str | datetime.datetime) -> int:
+    moment = datetime.datetime.fromisoformat(value) if isinstance(value, str) else value
+    if moment.tzinfo is None:
+        raise ConfigurationError(f"{value} has no time zone", next_step="Write it with a Z.")
+    return int(moment.timestamp())
+
+
+def _private_jwk(material: Secret) -> dict[str, str]:
+    data = material.reveal()
+    load = load_pem_private_key if data.lstrip().startswith(b"-----") else load_der_private_key
+    try:
+        key = load(data, None)
+    except (TypeError, ValueError):
+        key = None
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise ConfigurationError("a vault takes a private RSA key, as PEM or PKCS #8, unencrypted")
+    numbers = key.private_numbers()
+    public = numbers.public_numbers
+    parts = {"n": public.n, "e": public.e, "d": numbers.d, "p": numbers.p, "q": numbers.q}
+    parts |= {"dp": numbers.dmp1, "dq": numbers.dmq1, "qi": numbers.iqmp}
+    return {"kty": "RSA", **{part: b64u_encode(_bytes(value)) for part, value in parts.items()}}
+
+
+def _bytes(value: int) -> bytes:
+    return value.to_bytes((value.bit_length() + 7) // 8)
+
+
+def _enabled(bundle: Mapping[str, Any]) -> bool:
+    return bool((bundle.get("attributes") or {}).get("enabled", True))
+
+
+def _created(bundle: Mapping[str, Any]) -> int:
+    return int((bundle.get("attributes") or {}).get("created", 0))
+
+
+def _time(value: Any) -> str | None:
+    if value is None:
+        return None
+    moment = datetime.datetime.fromtimestamp(int(value), datetime.UTC)
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _info(bundle: Mapping[str, Any], *, newest: bool = True) -> KeyInfo:
+    jwk, attributes = bundle["key"], bundle.get("attributes") or {}
+    kid, kind = str(jwk["kid"]), str(jwk.get("kty"))
+    try:
+        alg = alg_of(bundle, kid)
+    except KeyOperationForbidden:
+        alg = "none"
+    bits = len(b64u_decode(jwk["n"], "n")) * 8 if "n" in jwk else 256 if "oct" in kind else 0
+    return KeyInfo(
+        kid=kid,
+        state="enabled" if _enabled(bundle) else "disabled",
+        kty=kind,
+        alg=alg,
+        bits=bits,
+        use="enc" if alg != "none" else "sig",
+        key_ops=tuple(jwk.get("key_ops") or ()),
+        created=_time(attributes.get("created")) or "",
+        not_before=_time(attributes.get("nbf")),
+        expires=_time(attributes.get("exp")),
+        newest=newest and _enabled(bundle),
+        note=(bundle.get("tags") or {}).get("note"),
+    )
+
+
+def _with_state(info: KeyInfo, state: str) -> KeyInfo:
+    from dataclasses import replace
+
+    return replace(info, state=state, newest=False)
