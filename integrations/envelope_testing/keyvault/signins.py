@@ -28,7 +28,8 @@ class SignIns:
 
     They are kept apart from ``World.calls`` and ``World.faults``, so that counting a vault's calls
     counts nothing else. Operations are called ``token``, ``openid_configuration``,
-    ``instance_discovery``, ``managed_identity`` (both kinds), and ``metadata``.
+    ``instance_discovery``, ``managed_identity`` (both kinds), and ``metadata``. The status of a call
+    without an answer is 0.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -51,18 +52,11 @@ class SignIns:
             host = next((v.decode("latin-1") for n, v in scope["headers"] if n == b"host"), "")
             host = host.partition(":")[0]
             state = scope.setdefault("state", {})
-            status = 0
+            logged = False
 
-            async def sending(message: Any) -> None:
-                nonlocal status
-                if message["type"] == "http.response.start":
-                    status = message["status"]
-                await send(message)
-
-            try:
-                if not await self._struck(host, operation, sending):
-                    await app(scope, receive, sending)
-            finally:
+            def log(status: int) -> None:
+                nonlocal logged
+                logged = True
                 self.calls.append(
                     Call(
                         method=scope["method"],
@@ -75,6 +69,18 @@ class SignIns:
                         at=world.clock.now(),
                     )
                 )
+
+            async def sending(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    log(message["status"])  # before the client knows, and looks
+                await send(message)
+
+            try:
+                if not await self._struck(host, operation, sending):
+                    await app(scope, receive, sending)
+            finally:
+                if not logged:
+                    log(0)
 
         return watched
 
