@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+import pytest
 import requests
 import urllib3
 from azure.core.credentials import AccessToken
+from azure.core.exceptions import HttpResponseError
 from azure.core.pipeline.transport import RequestsTransport
 from azure.keyvault.keys import KeyClient
 from azure.keyvault.keys.crypto import CryptographyClient
@@ -139,7 +142,7 @@ class Lab:
         who = self.world.principal(principal, tenant=vault.tenant)
         credential = Credential(self.world, who, audience)
         options = {"retry_total": 0, **options}
-        return kind(vault.url, credential, transport=Transport(self.world), **options)  # type: ignore[call-arg]
+        return kind(vault.url, credential, transport=Transport(self.world), **options)
 
     def keys(self, vault: Vault, principal: str = "developer", **options: Any) -> KeyClient:
         return self.client(KeyClient, vault, principal, **options)
@@ -162,6 +165,21 @@ class Lab:
             client._initialized = True
         return client
 
+    def copy_key(self, vault: str, name: str, copy: str) -> None:
+        """Another key like one that is there, without making one."""
+        shelf = self.world.vault(vault).keys
+        shelf.live[copy] = replace(shelf.live[name], name=copy)
+
     def log(self) -> list[str]:
         """The operations that reached vaults with a token, in order."""
         return [call.operation for call in self.world.calls if call.status != 401]
+
+
+def refusal(call: Callable[[], object]) -> tuple[int | None, str | None, str | None, str]:
+    """What the service says to a call: status, code, inner code and message."""
+    with pytest.raises(HttpResponseError) as caught:
+        call()
+    error = caught.value.error
+    assert error is not None
+    inner = getattr(error, "innererror", None) or {}
+    return caught.value.status_code, error.code, inner.get("code"), error.message or ""

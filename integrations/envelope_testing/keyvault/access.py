@@ -199,6 +199,7 @@ class Network:
 _RSA_LIMITS = {2048: (10, 2000, 20, 4000), 3072: (10, 500, 20, 1000), 4096: (10, 250, 20, 500)}
 _EC_LIMITS = (10, 2000, 20, 4000)
 _SECRET_LIMITS = (300, 4000)  # create, other
+_FULL = 10**12  # whole numbers, so that as many calls as the limit says add up to no more
 
 
 @dataclass
@@ -213,7 +214,7 @@ class Throttle:
     window: float = 10.0
     scale: float = 1.0
     retry_after: bool = True
-    _spent: dict[str, deque[tuple[float, float]]] = field(default_factory=dict, repr=False)
+    _spent: dict[str, _Bucket] = field(default_factory=dict, repr=False)
 
     def spend(self, bucket: str, limit: int, now: float) -> float | None:
         """Count one call against a bucket.
@@ -224,15 +225,26 @@ class Throttle:
         """
         if not self.enabled:
             return None
-        spent = self._spent.setdefault(bucket, deque())
-        while spent and spent[0][0] <= now - self.window:
-            spent.popleft()
-        cost = 1 / (limit * self.scale)
-        # A hair more than 1, since the costs of exactly `limit` calls do not add up to it.
-        if sum(one for _, one in spent) + cost > 1 + 1e-9:
-            return spent[0][0] + self.window - now if spent else self.window
-        spent.append((now, cost))
+        cost = int(_FULL / (limit * self.scale))
+        spent = self._spent.setdefault(bucket, _Bucket())
+        spent.forget(now - self.window)
+        if spent.total + cost > _FULL:
+            return spent.calls[0][0] + self.window - now if spent.calls else self.window
+        spent.calls.append((now, cost))
+        spent.total += cost
         return None
+
+
+@dataclass
+class _Bucket:
+    """The calls of the last window and what they cost, in whole parts of a full bucket."""
+
+    calls: deque[tuple[float, int]] = field(default_factory=deque)
+    total: int = 0
+
+    def forget(self, until: float) -> None:
+        while self.calls and self.calls[0][0] <= until:
+            self.total -= self.calls.popleft()[1]
 
 
 def key_limit(kty: str, bits: int, *, create: bool) -> int:

@@ -91,8 +91,12 @@ class _Service:
         host = request.headers.get("host", "").partition(":")[0].lower()
         found = self._routes.find(request.method, request.url.path)
         operation = found[0].name if found else "unknown"
-        call = {"method": request.method, "host": host, "path": request.url.path}
-        note: dict[str, Any] = {"principal": None, "error": None, "status": 0}
+        note: dict[str, Any] = {
+            "operation": operation,
+            "principal": None,
+            "error": None,
+            "status": 0,
+        }
         try:
             body = await self._do(request, host, found, note)
             note["status"] = found[0].status if found else 200
@@ -107,8 +111,9 @@ class _Service:
             raise
         finally:
             with self._world.lock:
-                now = self._world.clock.now()
-                self._world.calls.append(Call(**call, operation=operation, at=now, **note))
+                at = self._world.clock.now()
+                call = Call(request.method, host, request.url.path, at=at, **note)
+                self._world.calls.append(call)
         self._decorate(request, response)
         return response
 

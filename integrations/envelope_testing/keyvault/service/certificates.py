@@ -41,10 +41,12 @@ def policy_of(asked: Asked, wanted: Json) -> Json:
 
     :raises VaultError: 400, it names no issuer, or one that the vault does not know.
     """
-    key = {"exportable": True, "kty": "RSA", "reuse_key": False} | _given(wanted, "key_props")
-    if key["kty"].startswith("RSA"):
+    key: Json = {"exportable": True, "kty": "RSA", "reuse_key": False}
+    key |= _given(wanted, "key_props")
+    kty = text_of(key, "kty")
+    if kty.startswith("RSA"):
         key.setdefault("key_size", 2048)
-    elif key["kty"].startswith("EC"):
+    elif kty.startswith("EC"):
         key.setdefault("crv", "P-256")
     secret = {"contentType": x509.PFX} | _given(wanted, "secret_props")
     if secret["contentType"] not in (x509.PFX, x509.PEM):
