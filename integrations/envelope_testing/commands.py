@@ -96,7 +96,7 @@ def _made(local: LocalKeyVault, name: str) -> str:
     label, _, suffix = name.partition(".")
     if not label:
         raise ConfigurationError(f"{name!r} is no name of a vault")
-    return local.vault(label, **({"suffix": suffix} if suffix else {})).url
+    return local.vault(label, suffix=suffix or "vault.azure.net").url
 
 
 def _ended(program: list[str], environment: dict[str, str]) -> int:

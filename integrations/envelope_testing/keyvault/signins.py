@@ -28,8 +28,8 @@ class SignIns:
 
     They are kept apart from ``World.calls`` and ``World.faults``, so that counting a vault's calls
     counts nothing else. Operations are called ``token``, ``openid_configuration``,
-    ``instance_discovery``, ``managed_identity`` (both kinds), and ``metadata``. The status of a call
-    without an answer is 0.
+    ``instance_discovery``, ``managed_identity`` (both kinds), and ``metadata``. The status of a
+    call without an answer is 0.
     """
 
     calls: list[Call] = field(default_factory=list)
