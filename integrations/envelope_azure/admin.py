@@ -108,7 +108,7 @@ class Admin:
         found = self._bundles(vault, name.unversioned)
         if not found:
             return self._deleted_infos(vault, name)
-        newest = max((b for b in found if _enabled(b)), key=lambda b: _created(b), default=None)
+        newest = next((bundle for bundle in reversed(found) if _enabled(bundle)), None)
         infos = [_info(bundle, newest=bundle is newest) for bundle in found]
         wanted = [i for i in infos if name.version in (None, keyurl.parse(i.kid).version)]
         if not wanted:
@@ -231,8 +231,12 @@ class Admin:
             names = [keyurl.parse(str(item["kid"])) for item in items]
         except KeyNotFound:
             return []
+        if not names:
+            return []
         found = [self._ask(vault, "GET", path_of(each), each, "get") for each in names]
-        return sorted(found, key=_created)
+        current = self._ask(vault, "GET", path_of(name), name, "get")["key"]["kid"]
+        # Times are whole seconds, and two versions may be of the same one.
+        return sorted(found, key=lambda bundle: (_created(bundle), bundle["key"]["kid"] == current))
 
     def _deleted_infos(self, vault: Vault, name: KeyName) -> list[KeyInfo]:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -91,28 +90,7 @@ class AzureKeys(Admin):
         try:
             return vault.ask("GET", path_of(name), kid=str(name), operation="resolve")
         except KeyNotFound as error:
-            missing = error
-        deleted = self._deleted(vault, name)
-        if deleted is None:
-            raise missing
-        until = deleted.get("scheduledPurgeDate")
-        raise KeyDisabled(
-            "the key is deleted and can be recovered" + (f" until {_day(until)}" if until else ""),
-            kid=str(name),
-            operation="resolve",
-            provider_code="KeyNotFound",
-            request_id=missing.request_id,
-            next_step=f"Recover it: envelope keys recover {name.unversioned}",
-        )
-
-    def _deleted(self, vault: Vault, name: KeyName) -> dict[str, Any] | None:
-        """The deleted key of that name; ``None`` if there is none, or it may not be asked for."""
-        try:
-            return vault.ask(
-                "GET", f"deletedkeys/{name.name}", kid=str(name), operation="get deleted"
-            )
-        except (KeyNotFound, AccessDenied):
-            return None
+            raise vault.missing(name, error) from None
 
     def _newest_enabled(self, vault: Vault, name: KeyName) -> dict[str, Any]:
         """The enabled version that was made last, where the very last one is disabled."""
@@ -148,7 +126,3 @@ AZURE = AzureDriver()
 if TYPE_CHECKING:  # the protocol holds
     _driver: Driver = AZURE
     _admin: type[KeyAdmin] = AzureKeys
-
-
-def _day(seconds: Any) -> str:
-    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).date().isoformat()

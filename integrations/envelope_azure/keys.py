@@ -21,6 +21,7 @@ from envelope.errors import (
     KeyDisabled,
     KeyExpired,
     KeyMismatch,
+    KeyNotFound,
     KeyNotYetValid,
     KeyOperationForbidden,
     KeyUnusable,
@@ -100,13 +101,7 @@ class AzureKey:
             _check_usable(self._bundle, self.kid)
         if self._public is not None:
             return WrappedKey(self.kid, self.alg, self._public.encrypt(key.reveal(), _OAEP))
-        answer = self._vault.ask(
-            "POST",
-            f"{path_of(self._name)}/wrapkey",
-            kid=self.kid,
-            operation="wrap",
-            body={"alg": self.alg, "value": b64u_encode(key.reveal())},
-        )
+        answer = self._ask("wrap", key)
         return WrappedKey(
             self._answered_by(answer, "wrap"), self.alg, b64u_decode(answer["value"], "value")
         )
@@ -122,15 +117,25 @@ class AzureKey:
             raise KeyMismatch(
                 f"{self.kid} unwraps {self.alg} alone", kid=self.kid, operation="unwrap"
             )
-        answer = self._vault.ask(
-            "POST",
-            f"{path_of(self._name)}/unwrapkey",
-            kid=self.kid,
-            operation="unwrap",
-            body={"alg": self.alg, "value": b64u_encode(wrapped.encrypted_key)},
-        )
+        answer = self._ask("unwrap", wrapped.encrypted_key)
+        key = Secret(b64u_decode(answer.pop("value"), "value"))
         self._answered_by(answer, "unwrap")
-        return Secret(b64u_decode(answer["value"], "value"))
+        return key
+
+    def _ask(self, operation: str, value: Secret | bytes) -> dict[str, Any]:
+        try:
+            return self._vault.ask(
+                "POST",
+                f"{path_of(self._name)}/{operation}key",
+                kid=self.kid,
+                operation=operation,
+                body={
+                    "alg": self.alg,
+                    "value": value if isinstance(value, Secret) else b64u_encode(value),
+                },
+            )
+        except KeyNotFound as error:
+            raise self._vault.missing(self._name, error) from None
 
     def _answered_by(self, answer: Mapping[str, Any], operation: str) -> str:
         """The exact version that the vault says it used. An unversioned kid is never stored."""

@@ -47,7 +47,7 @@ _STATES: dict[str, tuple[type[EnvelopeError], str]] = {
     "KeyNotYetValid": (KeyNotYetValid, "this version's start date is still to come"),
     "KeyOperationForbidden": (KeyOperationForbidden, "this key is not for that operation"),
 }
-_ADDRESS = re.compile(r"[Cc]lient address(?: is not authorized.*?)?:? ?([0-9a-fA-F.:]{3,45})")
+_ADDRESS = re.compile(r"Client address: ([0-9a-fA-F.:]{3,45})")
 _CALLER = re.compile(r"(?:appid|oid|Caller)[=:]\s*'?([A-Za-z0-9=;/_.-]{1,200})")
 
 
@@ -192,14 +192,8 @@ def from_exception(error: BaseException, *, kid: str, operation: str, host: str)
     names = [type(cause).__name__ for cause in causes]
     told = " ".join(str(cause) for cause in causes)
     if any(isinstance(cause, ssl.SSLError) for cause in causes) or "SSLError" in names:
-        return ConfigurationError(
-            f"the TLS certificate of {host} is not trusted here",
-            provider_code="TLS",
-            next_step="Behind an inspecting proxy, give its certificates: ca_file, or "
-            "REQUESTS_CA_BUNDLE. Never turn verification off.",
-            **about,
-        )
-    if "ProxyError" in names:
+        return _not_trusted(host, about)
+    if "Tunnel connection failed" in told or ("ProxyError" in names and "refused" in told):
         return VaultUnavailable(
             f"the proxy does not lead to {host}",
             provider_code="Proxy",
@@ -233,9 +227,21 @@ def from_exception(error: BaseException, *, kid: str, operation: str, host: str)
     return EnvelopeError(f"the SDK failed on {host}: {type(error).__name__}", **about)
 
 
+def _not_trusted(host: str, about: dict[str, Any]) -> EnvelopeError:
+    return ConfigurationError(
+        f"the TLS certificate of {host} is not trusted here",
+        provider_code="TLS",
+        next_step="Behind an inspecting proxy, give its certificates: REQUESTS_CA_BUNDLE, or "
+        "ca_file for the vault alone. Never turn verification off.",
+        **about,
+    )
+
+
 def _no_token(error: ClientAuthenticationError, about: dict[str, Any]) -> EnvelopeError:
     """No token: what azure-identity says has no secret in it, and names what was tried."""
     text = str(error.message or error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return _not_trusted("Entra ID", about)
     found = re.search(r"AADSTS\d+", text)
     about["provider_code"] = found[0] if found else type(error).__name__
     if type(error).__name__ == "CredentialUnavailableError" or "DefaultAzureCredential" in text:

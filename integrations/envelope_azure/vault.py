@@ -7,6 +7,7 @@ can ever unwrap with, and it fetches a key before each first unwrap.
 
 from __future__ import annotations
 
+import datetime
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,7 +21,16 @@ from azure.keyvault.keys._shared import http_challenge_cache
 from requests.adapters import HTTPAdapter
 
 from envelope import caller
-from envelope.errors import AccessDenied, EnvelopeError, VaultUnavailable
+from envelope.errors import (
+    AccessDenied,
+    EnvelopeError,
+    KeyDisabled,
+    KeyNotFound,
+    VaultUnavailable,
+)
+from envelope.jose import b64u_encode
+from envelope.keyurl import KeyName
+from envelope.secret import Secret
 from envelope_azure import problems
 from envelope_azure.clouds import cloud_of
 from envelope_azure.credentials import Guarded, credential_for
@@ -94,7 +104,8 @@ class Vault:
             path: Below the vault, such as ``keys/lake``.
             kid: The key that it is about, for errors.
             operation: What it is, for errors: ``resolve``, ``wrap``, ``unwrap``, …
-            body: The JSON that is sent.
+            body: The JSON that is sent. A Secret in it is spelled out in base64url at the last
+                moment, so that no traceback with locals shows it.
 
         Raises:
             EnvelopeError: What the vault, the credential or the network said.
@@ -137,7 +148,7 @@ class Vault:
         problem: EnvelopeError | None = None
         answer: Any = None
         try:
-            response = self._sent(HttpRequest(method, path, json=body))
+            response = self._sent(method, path, body)
             answer = _json(response)
             if response.status_code >= 300:
                 problem = problems.from_answer(
@@ -145,22 +156,52 @@ class Vault:
                 )
         except Exception as error:
             problem = problems.from_exception(error, kid=kid, operation=operation, host=self.host)
-        # Outside of the handler: a chained exception of the SDK has the request, and it the key.
+        # Outside of the handler, and bare: the SDK's exceptions and frames have the request, and it
+        # has the key.
         if problem is not None:
-            raise problem
+            problem.__cause__ = problem.__context__ = None
+            raise problem.with_traceback(None)
         if answer is None and method == "DELETE":
             return {}  # a purge answers 204 and nothing
         if not isinstance(answer, dict):
             raise VaultUnavailable("the vault's answer is no JSON", kid=kid, operation=operation)
         return answer
 
-    def _sent(self, request: HttpRequest) -> HttpResponse:
+    def missing(self, name: KeyName, error: KeyNotFound) -> EnvelopeError:
+        """What "not found" means: deleted and recoverable, if that may be asked, or not there."""
+        try:
+            deleted = self.ask(
+                "GET", f"deletedkeys/{name.name}", kid=str(name), operation="get deleted"
+            )
+        except EnvelopeError:
+            return error
+        until = deleted.get("scheduledPurgeDate")
+        when = "" if until is None else f" until {_day(until)}"
+        return KeyDisabled(
+            f"the key is deleted and can be recovered{when}",
+            kid=error.kid,
+            operation=error.operation,
+            provider_code=error.provider_code,
+            request_id=error.request_id,
+            next_step=f"Recover it: envelope keys recover {name.unversioned}",
+        )
+
+    def _sent(self, method: str, path: str, body: Mapping[str, Any] | None) -> HttpResponse:
         left = caller.time_left()
+        document = None if body is None else {name: _spelled(body[name]) for name in body}
         return self.client.send_request(
-            request,
+            HttpRequest(method, path, json=document),
             connection_timeout=max(0.001, min(_CONNECT_SECONDS, left)),
             read_timeout=max(0.001, min(_READ_SECONDS, left)),
         )
+
+
+def _spelled(value: Any) -> Any:
+    return b64u_encode(value.reveal()) if isinstance(value, Secret) else value
+
+
+def _day(seconds: Any) -> str:
+    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).date().isoformat()
 
 
 def _json(response: HttpResponse) -> Any:

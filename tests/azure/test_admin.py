@@ -58,7 +58,7 @@ def test_a_key_lives_its_whole_life(
     azure.restart()
     assert shell("decrypt", "sealed", "--key", key, "--out", "again") == 3
     assert not Path("again").exists()
-    assert shell("keys", "recover", key) == 0
+    assert shell("keys", "recover", key, "--yes") == 0
     azure.restart()
     assert shell("decrypt", "sealed", "--key", key, "--out", "again") == 0
 
