@@ -131,7 +131,7 @@ def _months_later(begin: datetime, months: int) -> datetime:
 
 
 def read(text: str, password: str | None) -> tuple[Identity, str]:
-    """What is imported, and its content type: PEM text, or base64 of a PFX file.
+    """What is imported, and its content type: PEM text, or base64 of a PFX or PEM file.
 
     :raises VaultError: 400, neither, or without a private key, or the password is wrong.
     """
@@ -139,6 +139,8 @@ def read(text: str, password: str | None) -> tuple[Identity, str]:
         return _read_pem(text.encode()), PEM
     try:
         data = base64.b64decode(text, validate=True)
+        if b"-----BEGIN" in data:  # the Python client encodes these as well
+            return _read_pem(data), PEM
         private, certificate, chain = pkcs12.load_key_and_certificates(
             data, password.encode() if password else None
         )
