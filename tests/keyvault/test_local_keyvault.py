@@ -373,7 +373,9 @@ def test_nothing_is_left_when_it_has_stopped() -> None:
         socket.create_connection(address, timeout=30)
 
 
-def test_stopping_does_not_wait_for_calls_that_hang(keyvault: LocalKeyVault) -> None:
+def test_stopping_does_not_wait_for_calls_that_hang(
+    keyvault: LocalKeyVault, caplog: pytest.LogCaptureFixture
+) -> None:
     vault = keyvault.vault("acme")
     with Caller(vault.url) as caller:
         caller.keys.create_rsa_key("lake", size=2048)
@@ -397,6 +399,23 @@ def test_stopping_does_not_wait_for_calls_that_hang(keyvault: LocalKeyVault) -> 
         thread.join(60)
         assert not thread.is_alive()
     assert len(failed) == 1
+    assert [each for each in caplog.records if each.name.startswith("uvicorn")] == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_neither_stops_it_nor_removes_its_files(local: LocalKeyVault) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            local.stop()
+            local._remove()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    url = "https://login.microsoftonline.com/common/discovery/v2.0/keys"
+    proxies = {"https": local.proxy_url}
+    answer = requests.get(url, proxies=proxies, verify=str(local.ca_file), timeout=30)
+    assert answer.json() == {"keys": []}
 
 
 def test_two_run_beside_each_other_and_do_not_trust_each_other(
@@ -432,6 +451,8 @@ def test_starting_twice_is_starting_once() -> None:
     local.stop()
     with pytest.raises(RuntimeError, match="not running"):
         local.environment()
+    with pytest.raises(RuntimeError, match="make a new one"):
+        local.start()
 
 
 def test_secrets_do_not_show_in_a_repr(local: LocalKeyVault) -> None:

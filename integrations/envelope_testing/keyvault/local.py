@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import ssl
 import tempfile
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -85,14 +88,17 @@ class LocalKeyVault:
     A context manager. Programs reach it by the vendor's names, through a proxy that leads nowhere
     else, once :meth:`environment` is in their environment. Everything in it is gone when it stops.
 
+    A forked child of this process can use it as any other process can, and cannot stop it.
+
     Args:
         world: What to serve; a new, empty world when None.
     """
 
     def __init__(self, world: World | None = None) -> None:
         self.world = World() if world is None else world
-        self._folder = tempfile.TemporaryDirectory(prefix="local-key-vault-")
-        folder = Path(self._folder.name)
+        folder = Path(tempfile.mkdtemp(prefix="local-key-vault-"))
+        self._remove = weakref.finalize(self, _remove, folder, os.getpid())
+        self._pid = os.getpid()
         self._authority = CertificateAuthority(folder)
         self._contexts: dict[str, ssl.SSLContext] = {}
         self.world.tokens = Tokens(self.world)
@@ -109,7 +115,13 @@ class LocalKeyVault:
     # --- Running --------------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Begin to serve; does nothing when it does."""
+        """Begin to serve; does nothing when it does.
+
+        Raises:
+            RuntimeError: It was stopped. All of it is gone then; make a new one.
+        """
+        if not self._remove.alive:
+            raise RuntimeError("the local Key Vault was stopped: make a new one")
         if self._serving is None:
             logins = self.sign_ins.watch(self.entra.app(), self.world, entra.OPERATIONS)
             machine = self.sign_ins.watch(self.machine.app(), self.world, managed.OPERATIONS)
@@ -126,10 +138,12 @@ class LocalKeyVault:
 
     def stop(self) -> None:
         """Close all connections and sockets, and remove the files."""
+        if os.getpid() != self._pid:
+            return
         if self._serving is not None:
             self._serving.stop()
             self._serving = None
-        self._folder.cleanup()
+        self._remove()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -275,6 +289,11 @@ class LocalKeyVault:
                 if name not in self._contexts:
                     self._contexts[name] = self._authority.context([name])
             connection.context = self._contexts[name]
+
+
+def _remove(folder: Path, pid: int) -> None:
+    if os.getpid() == pid:  # a forked child ends before its parent
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 _VAULT_ROLES = ("Key Vault Administrator",)

@@ -48,6 +48,7 @@ class Proxy:
         self.asked: list[str] = []
         self.open: set[_Pipe] = set()
         self.connecting: set[asyncio.Task[None]] = set()
+        self.stopped = False
         self._server: asyncio.Server | None = None
 
     async def start(self, listener: socket.socket) -> None:
@@ -59,6 +60,7 @@ class Proxy:
         """Close the listener and all connections."""
         if self._server is None:
             return
+        self.stopped = True  # a connection that is being accepted right now is cut as well
         self._server.close()
         for task in self.connecting:
             task.cancel()
@@ -106,6 +108,8 @@ class _Pipe(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.proxy.open.add(self)
+        if self.proxy.stopped:
+            cut(self.transport)
 
     def data_received(self, data: bytes) -> None:
         if self.peer is not None:

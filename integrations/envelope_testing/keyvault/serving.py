@@ -79,7 +79,7 @@ class Serving:
         ]
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event
+        self._ending: asyncio.Event
 
     def start(self) -> None:
         """Begin to serve; returns when connections are accepted."""
@@ -88,12 +88,18 @@ class Serving:
             target=self._run, args=(ready,), name="local-key-vault", daemon=True
         )
         self._thread.start()
-        ready.result()
+        try:
+            ready.result()
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Cut all connections, close all sockets, end the thread."""
-        if self._thread is not None and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
+        if self._thread is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+                if self._loop is not None:
+                    self._loop.call_soon_threadsafe(self._ending.set)
             self._thread.join()
         self._thread = self._loop = None
         for listener in self._listeners:
@@ -110,19 +116,20 @@ class Serving:
                 ready.set_exception(error)
 
     async def _main(self, ready: Future[None]) -> None:
-        self._stop = asyncio.Event()
+        self._ending = asyncio.Event()
         async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(self._proxy.stop)
             for server, listener in zip(self._servers, self._listeners, strict=False):
                 stack.push_async_callback(server.shutdown)
                 await server.open(listener)
+            # The last to come is the first to go: servers get no new connections while they end.
+            stack.push_async_callback(self._proxy.stop)
             await self._proxy.start(self._listeners[-1])
             ready.set_result(None)
-            while not self._stop.is_set():
+            while not self._ending.is_set():
                 for server in self._servers:
                     await server.on_tick(0)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), _DATE_EVERY)
+                    await asyncio.wait_for(self._ending.wait(), _DATE_EVERY)
 
     def _droppable(self, app: ASGIApp) -> ASGIApp:
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
@@ -134,6 +141,10 @@ class Serving:
                 # An application that returns unheard is an error to uvicorn.
                 while (await receive())["type"] != "http.disconnect":
                     pass
+            except asyncio.CancelledError:
+                if not self._ending.is_set():
+                    raise
+                # Nobody waits for this call any more; uvicorn would print a traceback.
 
         return guarded
 
@@ -171,6 +182,8 @@ class _Server(uvicorn.Server):
             server.close()
         for connection in list(self.server_state.connections):
             cut(connection.transport)
+        while self.server_state.connections:
+            await asyncio.sleep(0)
         tasks = list(self.server_state.tasks)
         for task in tasks:
             task.cancel()
