@@ -1,9 +1,10 @@
-"""The driver of ``azurekeyvault://VAULT/KEY[/VERSION]``: settings, and finding keys."""
+"""The drivers of keys, certificates' keys and secrets in a vault: settings, and finding keys."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from envelope import keyurl
@@ -12,10 +13,14 @@ from envelope.keys import Driver, KeyAdmin
 from envelope.keyurl import KeyName
 from envelope_azure.admin import Admin
 from envelope_azure.keys import RSA_ALG, AzureKey, alg_of, path_of
+from envelope_azure.secretkeys import AzureSecrets
 from envelope_azure.settings import checked
 from envelope_azure.vault import Vault
 
-__all__ = ["AZURE", "AzureKeys"]
+__all__ = ["AZURE", "SECRET", "AzureKeys"]
+
+_KEYS = "azurekeyvault"
+_CERTIFICATES = "azurekeyvault-certificate"
 
 
 class AzureKeys(Admin):
@@ -55,7 +60,7 @@ class AzureKeys(Admin):
             AccessDenied, VaultUnavailable, ConfigurationError: As the vault or credential said.
         """
         name = keyurl.parse(kid)
-        if name.scheme != "azurekeyvault" or name.name == "*":
+        if name.scheme not in (_KEYS, _CERTIFICATES) or name.name == "*":
             raise ConfigurationError(f"{kid} is not a key in a vault")
         vault = self.vault(name.host)
         if name.version is not None:
@@ -71,9 +76,12 @@ class AzureKeys(Admin):
             return AzureKey(vault, name, RSA_ALG)
         if not (bundle.get("attributes") or {}).get("enabled", True):
             bundle = self._newest_enabled(vault, name)
-        exact = keyurl.parse(str(bundle["key"]["kid"]))
-        if exact.unversioned != name or exact.version is None:
+        found = keyurl.parse(str(bundle["key"]["kid"]))
+        if (found.host, found.name) != (name.host, name.name) or found.version is None:
             raise KeyNotFound(f"the vault answered with {bundle['key']['kid']!a}", kid=kid)
+        if name.scheme == _CERTIFICATES and bundle.get("managed") is not True:
+            raise KeyNotFound("the vault has a key of that name, and no certificate", kid=kid)
+        exact = replace(name, version=found.version)
         here = self._settings["wrap"] == "local"
         return AzureKey(vault, exact, alg_of(bundle, kid), bundle, wrap_here=here)
 
@@ -110,7 +118,10 @@ class AzureKeys(Admin):
 
 
 class AzureDriver:
-    """The entry point of the scheme ``azurekeyvault``."""
+    """The entry point of ``azurekeyvault`` and ``azurekeyvault-certificate``.
+
+    A certificate's key has the certificate's name and version, and is called like any other.
+    """
 
     def settings(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """See :func:`envelope_azure.settings.checked`."""
@@ -121,8 +132,22 @@ class AzureDriver:
         return AzureKeys(settings)
 
 
+class SecretDriver:
+    """The entry point of ``azurekeyvault-secret``."""
+
+    def settings(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """See :func:`envelope_azure.settings.checked`."""
+        return checked(options)
+
+    def resolver(self, settings: Mapping[str, Any]) -> AzureSecrets:
+        """See :class:`envelope_azure.secretkeys.AzureSecrets`."""
+        return AzureSecrets(settings)
+
+
 AZURE = AzureDriver()
+SECRET = SecretDriver()
 
 if TYPE_CHECKING:  # the protocol holds
     _driver: Driver = AZURE
+    _secrets: Driver = SECRET
     _admin: type[KeyAdmin] = AzureKeys

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -32,7 +33,7 @@ from envelope.keyurl import KeyName
 from envelope.secret import Secret
 from envelope_azure.vault import Vault
 
-__all__ = ["RSA_ALG", "AzureKey", "alg_of", "path_of", "public_half"]
+__all__ = ["RSA_ALG", "AzureKey", "alg_of", "kid_of", "path_of", "public_half"]
 
 RSA_ALG = "RSA-OAEP-256"
 _AES_ALG = "A256KW"
@@ -84,7 +85,7 @@ class AzureKey:
         self._name = name
         self._bundle = bundle
         self.alg = alg
-        self.kid = str(bundle["key"]["kid"]) if bundle else _written(name)
+        self.kid = kid_of(name)
         self._public = public_half(bundle) if bundle and wrap_here and alg == RSA_ALG else None
 
     def __repr__(self) -> str:
@@ -118,7 +119,7 @@ class AzureKey:
                 f"{self.kid} unwraps {self.alg} alone", kid=self.kid, operation="unwrap"
             )
         answer = self._ask("unwrap", wrapped.encrypted_key)
-        key = Secret(b64u_decode(answer.pop("value"), "value"))
+        key = Secret(b64u_decode(answer.pop("value").reveal().decode(), "value"))
         self._answered_by(answer, "unwrap")
         return key
 
@@ -133,6 +134,7 @@ class AzureKey:
                     "alg": self.alg,
                     "value": value if isinstance(value, Secret) else b64u_encode(value),
                 },
+                sealed="value" if operation == "unwrap" else None,
             )
         except KeyNotFound as error:
             raise self._vault.missing(self._name, error) from None
@@ -141,11 +143,11 @@ class AzureKey:
         """The exact version that the vault says it used. An unversioned kid is never stored."""
         kid = str(answer.get("kid"))
         name = keyurl.parse(kid)
-        if name.version is None or name.unversioned != self._name.unversioned:
+        if name.version is None or (name.host, name.name) != (self._name.host, self._name.name):
             raise EnvelopeError(
                 f"the vault answered for {kid!a}", kid=self.kid, operation=operation
             )
-        return kid
+        return kid_of(replace(self._name, version=name.version))
 
 
 def path_of(name: KeyName) -> str:
@@ -153,9 +155,11 @@ def path_of(name: KeyName) -> str:
     return f"keys/{name.name}/{name.version}" if name.version else f"keys/{name.name}"
 
 
-def _written(name: KeyName) -> str:
-    """A kid as the service writes it."""
-    return f"https://{name.host}/{path_of(name)}"
+def kid_of(name: KeyName) -> str:
+    """A kid as the service writes it; a certificate's key keeps the name that it was trusted by."""
+    if name.scheme == "azurekeyvault":
+        return f"https://{name.host}/{path_of(name)}"
+    return str(name)
 
 
 def public_half(bundle: Mapping[str, Any]) -> rsa.RSAPublicKey:

@@ -43,12 +43,13 @@ _ROLES = {
 _PERMISSIONS = {"resolve": "get", "wrap": "wrapKey", "unwrap": "unwrapKey"}
 _STATES: dict[str, tuple[type[EnvelopeError], str]] = {
     "KeyDisabled": (KeyDisabled, "this version is disabled"),
+    "SecretDisabled": (KeyDisabled, "this version is disabled"),
     "KeyExpired": (KeyExpired, "this version's end date is past"),
     "KeyNotYetValid": (KeyNotYetValid, "this version's start date is still to come"),
     "KeyOperationForbidden": (KeyOperationForbidden, "this key is not for that operation"),
 }
 _ADDRESS = re.compile(r"Client address: ([0-9a-fA-F.:]{3,45})")
-_CALLER = re.compile(r"(?:appid|oid|Caller)[=:]\s*'?([A-Za-z0-9=;/_.-]{1,200})")
+_CALLER = re.compile(r"(appid=[\w-]{1,80};oid=[\w-]{1,80})")
 
 
 def from_answer(

@@ -96,6 +96,7 @@ class Vault:
         kid: str,
         operation: str,
         body: Mapping[str, Any] | None = None,
+        sealed: str | None = None,
     ) -> dict[str, Any]:
         """One request, and its JSON.
 
@@ -106,19 +107,20 @@ class Vault:
             operation: What it is, for errors: ``resolve``, ``wrap``, ``unwrap``, …
             body: The JSON that is sent. A Secret in it is spelled out in base64url at the last
                 moment, so that no traceback with locals shows it.
+            sealed: The member of the answer that becomes a Secret, of the text's bytes.
 
         Raises:
             EnvelopeError: What the vault, the credential or the network said.
         """
         try:
-            return self._once(method, path, kid, operation, body)
+            return self._once(method, path, kid, operation, body, sealed)
         except AccessDenied as error:
             if error.provider_code != _TENANT and not str(error.provider_code).startswith("AADSTS"):
                 raise
         # A vault that moved to another tenant: the SDK believes its first challenge until the end
         # of the process, so a token of the old tenant is asked for again and again.
         http_challenge_cache.remove_challenge_for_url(self._url)
-        return self._once(method, path, kid, operation, body)
+        return self._once(method, path, kid, operation, body, sealed)
 
     def pages(self, path: str, *, kid: str, operation: str) -> Iterator[dict[str, Any]]:
         """The items of a list, page by page; arguments as for :meth:`ask`."""
@@ -144,12 +146,15 @@ class Vault:
         kid: str,
         operation: str,
         body: Mapping[str, Any] | None,
+        sealed: str | None,
     ) -> dict[str, Any]:
         problem: EnvelopeError | None = None
         answer: Any = None
         try:
             response = self._sent(method, path, body)
             answer = _json(response)
+            if sealed is not None and isinstance(answer, dict) and sealed in answer:
+                answer[sealed] = Secret(str(answer[sealed]).encode())
             if response.status_code >= 300:
                 problem = problems.from_answer(
                     response.status_code, response.headers, answer, kid=kid, operation=operation

@@ -30,12 +30,19 @@ class Azure:
     def key(self, name: str = "lake") -> str:
         return f"azurekeyvault://{self.host}/{name}"
 
-    def client(self) -> Any:
+    def client(self, host: str | None = None) -> Any:
         """The vendor's own client, as an administrator would use it."""
         from azure.identity import DefaultAzureCredential
         from azure.keyvault.keys import KeyClient
 
-        return KeyClient(f"https://{self.host}", DefaultAzureCredential())
+        return KeyClient(f"https://{host or self.host}", DefaultAzureCredential())
+
+    def become(self, principal: str) -> Any:
+        """Sign in as somebody else from now on; returns who that is, without any role."""
+        for name, value in self.local.environment(principal).items():
+            self.patch.setenv(name, value)
+        self.restart()
+        return self.local.world.principal(principal)
 
     def restart(self) -> None:
         """Forget what this process knows of vaults, as a new process would not know it."""

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
 
 import pytest
+from azure.core.rest import HttpRequest
+from azure.identity import DefaultAzureCredential
+from azure.keyvault.certificates import CertificateClient, CertificatePolicy
+from azure.keyvault.secrets import SecretClient
 
 import envelope
-from envelope.errors import AccessDenied, KeyDisabled, KeyExpired, KeyMismatch, KeyNotFound
+from envelope import keyurl
+from envelope.errors import (
+    AccessDenied,
+    KeyDisabled,
+    KeyExpired,
+    KeyMismatch,
+    KeyNotFound,
+    KeyOperationForbidden,
+)
+from envelope.jose import b64u_decode, b64u_encode
 from envelope.keys import WrappedKey
 from envelope.ring import KeyRing
 from envelope.secret import Secret
 from envelope.testing.conformance import MasterKeyConformance, Subject
-from envelope_azure.driver import AZURE, AzureKeys
+from envelope_azure.driver import AZURE, SECRET, AzureKeys
 from tests.azure.conftest import Azure
 
 AAD = bytes(32)
@@ -41,6 +56,7 @@ class TestAnRsaKey(MasterKeyConformance):
             alg="RSA-OAEP-256",
             rotate=lambda: client.create_rsa_key("lake", size=2048),
             disable=disable,
+            deny=lambda: azure.vault.revoke(azure.local.world.principal("developer")),
             canaries=[Secret(azure.local.environment()["AZURE_CLIENT_SECRET"].encode())],
         )
 
@@ -65,6 +81,105 @@ class TestAnHsmBackedRsaKey(TestAnRsaKey):
             rotate=lambda: client.create_rsa_key("lake", size=2048, hardware_protected=True),
             disable=disable,
         )
+
+
+class TestASymmetricKeyOfAManagedHsm(MasterKeyConformance):
+    @pytest.fixture
+    def subject(self, azure: Azure) -> Subject:
+        hsm = azure.local.vault(f"{azure.vault.name}-hsm", suffix="managedhsm.azure.net")
+        client = azure.client(hsm.host)
+        client.create_oct_key("lake", size=256)
+        client.create_oct_key("other", size=256)
+
+        def disable(kid: str) -> None:
+            client.update_key_properties("lake", kid.rsplit("/", 1)[1], enabled=False)
+
+        return Subject(
+            AZURE,
+            {},
+            f"azurekeyvault://{hsm.host}/lake",
+            f"azurekeyvault://{hsm.host}/other",
+            f"azurekeyvault://{hsm.host}/missing",
+            alg="A256KW",
+            rotate=lambda: client.create_oct_key("lake", size=256),
+            disable=disable,
+            deny=lambda: hsm.revoke(azure.local.world.principal("developer")),
+        )
+
+    def test_what_one_client_wraps_a_fresh_one_and_the_vendors_own_unwrap(
+        self, azure: Azure, subject: Subject
+    ) -> None:
+        """The vendor's CryptographyClient wraps such keys under a throw-away key: all is lost."""
+        key = Secret.random()
+        wrapped = subject.master().wrap(key, aad=AAD)
+        azure.restart()
+        assert subject.resolver().resolve(wrapped.kid).unwrap(wrapped, aad=AAD) == key
+        host = keyurl.parse(wrapped.kid).host
+        answer = azure.client(host).send_request(
+            HttpRequest(
+                "POST",
+                wrapped.kid.partition("/keys/")[1][1:]
+                + wrapped.kid.partition("/keys/")[2]
+                + "/unwrapkey",
+                json={"alg": "A256KW", "value": b64u_encode(wrapped.encrypted_key)},
+            )
+        )
+        assert b64u_decode(answer.json()["value"], "value") == key.reveal()
+
+
+class TestASecret(MasterKeyConformance):
+    @pytest.fixture
+    def subject(self, azure: Azure) -> Subject:
+        client = SecretClient(f"https://{azure.host}", DefaultAzureCredential())
+        keys = [Secret.random() for _ in range(3)]
+
+        def store(name: str, key: Secret) -> None:
+            client.set_secret(name, base64.b64encode(key.reveal()).decode())
+
+        def disable(kid: str) -> None:
+            client.update_secret_properties("lake", kid.rsplit("/", 1)[1], enabled=False)
+
+        store("lake", keys[0])
+        store("other", keys[1])
+        return Subject(
+            SECRET,
+            {},
+            f"azurekeyvault-secret://{azure.host}/lake",
+            f"azurekeyvault-secret://{azure.host}/other",
+            f"azurekeyvault-secret://{azure.host}/missing",
+            alg="A256KW",
+            rotate=lambda: store("lake", keys[2]),
+            disable=disable,
+            deny=lambda: azure.vault.revoke(azure.local.world.principal("developer")),
+            canaries=keys,
+        )
+
+
+class TestTheKeyOfACertificate(MasterKeyConformance):
+    @pytest.fixture
+    def subject(self, azure: Azure) -> Subject:
+        client = CertificateClient(f"https://{azure.host}", DefaultAzureCredential())
+        policy = CertificatePolicy.get_default()
+        client.begin_create_certificate("lake", policy).result()
+        client.begin_create_certificate("other", policy).result()
+        return Subject(
+            AZURE,
+            {},
+            f"azurekeyvault-certificate://{azure.host}/lake",
+            f"azurekeyvault-certificate://{azure.host}/other",
+            f"azurekeyvault-certificate://{azure.host}/missing",
+            alg="RSA-OAEP-256",
+            rotate=lambda: client.begin_create_certificate("lake", policy).result(),
+            deny=lambda: azure.vault.revoke(azure.local.world.principal("developer")),
+        )
+
+
+@pytest.mark.parametrize("value", ["no base64!", "c2hvcnQ=", ""])
+def test_a_secret_that_is_no_key_is_refused_and_not_shown(azure: Azure, value: str) -> None:
+    SecretClient(f"https://{azure.host}", DefaultAzureCredential()).set_secret("lake", value)
+    with pytest.raises(KeyOperationForbidden, match="base64 of 32 bytes") as caught:
+        envelope.encrypt(b"x", keys=f"azurekeyvault-secret://{azure.host}/lake")
+    assert not value or value not in str(caught.value)
 
 
 def test_files_go_and_come_back_and_the_newest_version_is_used(
@@ -100,15 +215,32 @@ def test_calls_follow_keks_and_not_files(azure: Azure) -> None:
     assert azure.operations()[before:] == ["unwrapkey"]
 
 
-def test_a_writer_that_may_only_wrap_stores_the_version_that_the_vault_names(
-    azure: Azure, monkeypatch: pytest.MonkeyPatch
+def test_a_writer_that_may_wrap_and_not_look_stores_the_version_that_the_vault_names(
+    azure: Azure,
 ) -> None:
     made = azure.client().create_rsa_key("lake", size=2048)
-    producer = azure.local.world.principal("producer")
-    azure.vault.grant(producer, "Key Vault Crypto Service Encryption User")
-    key = resolver(wrap="vault").resolve(azure.key())
-    wrapped = key.wrap(Secret.random(), aad=AAD)
-    assert wrapped.kid == made.id
+    azure.vault.rbac = False
+    producer = azure.become(f"producer-{azure.vault.name}")
+    azure.vault.set_policy(producer, keys=["wrapKey"])
+    sealed = envelope.encrypt(b"x", keys=KeyRing(encrypt_to=azure.key()))
+    inspected = envelope.inspect(io.BytesIO(sealed))
+    assert [kid for kid, _ in inspected.recipients] == [made.id]
+    with pytest.raises(AccessDenied, match="unwrapKey"):
+        envelope.decrypt(sealed, keys=azure.key())
+    azure.vault.rbac = True
+    azure.become("developer")
+    assert envelope.decrypt(sealed, keys=azure.key()) == b"x"
+
+
+def test_a_reader_may_unwrap_and_nothing_else(azure: Azure) -> None:
+    azure.client().create_rsa_key("lake", size=2048)
+    sealed = envelope.encrypt(b"x", keys=azure.key())
+    azure.vault.rbac = False
+    reader = azure.become(f"reader-{azure.vault.name}")
+    azure.vault.set_policy(reader, keys=["unwrapKey"])
+    assert envelope.decrypt(sealed, keys=azure.key()) == b"x"
+    with pytest.raises(AccessDenied, match="wrapKey"):
+        envelope.encrypt(b"x", keys=azure.key())
 
 
 def test_a_disabled_version_wraps_and_unwraps_no_more(azure: Azure) -> None:
