@@ -11,7 +11,7 @@ from typing import NoReturn
 __all__ = ["main"]
 
 _MISSING = """\
-envelope: the command line needs {missing}, which is not installed
+envelope: the command line needs {missing}, not installed here
     Run: pip install "envelope-encryption[cli]"
 """
 

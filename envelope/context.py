@@ -63,7 +63,11 @@ def check(
             )
     for name in required:
         if name not in bound:
-            raise ContextMismatch(f"the key ring requires a context entry {name!r}")
+            raise ContextMismatch(
+                f"the key ring requires a context entry {name!r}",
+                next_step=f"To write, give it with context= (--context {name}=VALUE); to read, "
+                "check that this is the file you meant: `envelope inspect` shows its context.",
+            )
 
 
 def expected(

@@ -30,6 +30,7 @@ __all__ = ["RewrapResult", "rewrap"]
 _FICLONE = 0x40049409  # linux/fs.h: share the other file's blocks, copy on write
 _COPY_BYTES = 2**20
 _WRITE_BACK_BYTES = 2**23
+_OUT = "Say where the result goes: out= (--out)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def rewrap(
     started = time.perf_counter()
     path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
     if out is None and (path is None or is_url(path)):
-        raise ConfigurationError("only a local file can be rewrapped in place: give a target")
+        raise ConfigurationError("only a local file can be rewrapped in place", next_step=_OUT)
     pairs = contexts.expected(context, source, bind_path)
     ring = as_ring(keys)
     if out is None:
@@ -163,7 +164,7 @@ def _header(incoming: Incoming, rekeyed: Rekeyed, ring: KeyRing) -> Header:
 def _lock(stored: Source) -> None:
     """One rewrap of a file at a time. The lock is on the inode, which the first of two replaces."""
     if not isinstance(stored, LocalSource):
-        raise ConfigurationError("only a regular file can be rewrapped in place: give a target")
+        raise ConfigurationError("only a regular file can be rewrapped in place", next_step=_OUT)
     try:
         fcntl.flock(stored.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

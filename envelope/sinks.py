@@ -156,8 +156,12 @@ class LocalSink:
         self.temporary = os.path.join(folder, f".{short}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
         # Never open to others, not for an instant: who opened it then could read on for ever. So
         # another file, that is gone before this one is there, tells what the umask leaves of 0666.
-        by_umask = _mode_of_a_new_file(self.temporary)
-        self._fd = os.open(self.temporary, os.O_RDWR | _NEW, 0o600)
+        try:
+            by_umask = _mode_of_a_new_file(self.temporary)
+            self._fd = os.open(self.temporary, os.O_RDWR | _NEW, 0o600)
+        except OSError as error:  # of a folder that is missing or closed; nobody knows that name
+            error.filename = path
+            raise
         self._pid = os.getpid()
         self._mode = by_umask if mode is None else mode & _with_execution(by_umask)
         self._synced = False

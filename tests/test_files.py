@@ -228,7 +228,7 @@ def test_a_ring_that_requires_a_context_writes_and_reads_none_without(
 ) -> None:
     strict = KeyRing("local:lake", required_context=["tenant"])
     loose = KeyRing("local:lake")
-    with pytest.raises(ContextMismatch):
+    with pytest.raises(ContextMismatch, match="give it with context="):
         envelope.encrypt_file(plain, tmp_path / "e", keys=strict)
     envelope.encrypt_file(plain, tmp_path / "e", keys=loose)
     with pytest.raises(ContextMismatch):

@@ -24,7 +24,7 @@ sys.exit(status)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert " and ".join(missing) in done.stderr
+    assert f"needs {' and '.join(missing)}, not installed here" in done.stderr
     assert "Traceback" not in done.stderr
     assert 'pip install "envelope-encryption[cli]"' in done.stderr
 

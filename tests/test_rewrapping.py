@@ -303,7 +303,7 @@ def test_two_rewraps_at_once_end_with_a_whole_file(
 
 def test_in_place_is_for_local_files(ring: KeyRing) -> None:
     for source in (io.BytesIO(envelope.encrypt(b"", keys=ring)), "memory://x"):
-        with pytest.raises(ConfigurationError, match="in place"):
+        with pytest.raises(ConfigurationError, match=r"in place.*out="):
             envelope.rewrap(source, keys=ring)
     with pytest.raises(ConfigurationError, match="recipients"):
         envelope.rewrap("x", keys=ring, recipients="other")  # type: ignore[arg-type]

@@ -90,4 +90,5 @@ def restore(
     passphrase = Secret(b"") if sealed else asked(backup_passphrase_file, _WHAT, twice=False)
     options = {"protect": protect, "merge": merge or None, "to": key if sealed else None}
     bring: Any = admin.restore  # options beyond the protocol are the driver's own
-    report(out, "restored", bring(blob, passphrase, **{n: v for n, v in options.items() if v}))
+    back = bring(blob, passphrase, **{n: v for n, v in options.items() if v})
+    report(out, "restored", back, "all of its versions are here, or were destroyed here")

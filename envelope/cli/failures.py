@@ -84,12 +84,15 @@ def _about_url(error: BaseException) -> bool:
 
 
 def _of_system(error: OSError, path: str | None) -> Failure:
-    code = errno.errorcode.get(error.errno or 0, "EIO")
+    # File systems of fsspec raise it with a path alone.
+    missing = isinstance(error, FileNotFoundError)
+    number = error.errno or (errno.ENOENT if missing else 0)
+    code = errno.errorcode.get(number, "EIO")
     named = error.filename if isinstance(error.filename, (str, bytes)) else None
     where = os.fsdecode(named) if named else path
-    message = error.strerror or str(error) or type(error).__name__
-    missing = isinstance(error, FileNotFoundError)
-    step = _STEPS.get(error.errno or 0, "Correct what the system complains of, then run again.")
+    said = os.strerror(number) if missing else str(error)
+    message = error.strerror or said or type(error).__name__
+    step = _STEPS.get(number, "Correct what the system complains of, then run again.")
     return Failure(code, where, message, step, 5 if missing else 7, False)
 
 

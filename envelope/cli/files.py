@@ -7,7 +7,7 @@ from typing import Any
 
 from envelope.cli.batch import each
 from envelope.cli.jobs import ENCRYPTING, READING, RENEWING, FileOptions, Job, Paths, TargetOptions
-from envelope.cli.options import ContextOptions, KeyOptions, WorkOptions
+from envelope.cli.options import ContextOptions, KeyOptions, WorkOptions, WritingKeyOptions
 from envelope.cli.output import Output
 from envelope.cli.progress import progress_bar
 from envelope.cli.signatures import examples
@@ -28,7 +28,7 @@ def encrypt(
     out: Output,
     paths: Paths,
     files: FileOptions,
-    keys: KeyOptions,
+    keys: WritingKeyOptions,
     context: ContextOptions,
     work: WorkOptions,
 ) -> int:
@@ -76,7 +76,7 @@ def reencrypt(
     out: Output,
     paths: Paths,
     files: TargetOptions,
-    keys: KeyOptions,
+    keys: WritingKeyOptions,
     context: ContextOptions,
     work: WorkOptions,
 ) -> int:

@@ -197,7 +197,8 @@ class Job:
         files = "1 file" if self._done == 1 else f"{self._done} files"
         text = f"{self._direction.done} {files}, {amount(self._bytes)}, in {seconds:.1f} s"
         if self._out.skips:
-            text += f"; skipped {self._out.skips}"
+            reasons = ", ".join(f"{why} {count}" for why, count in self._out.skips.items())
+            text += f"; skipped {self._out.skips.total()} ({reasons})"
         if self._out.failures:
             text += f"; failed {self._out.failures}"
         return text

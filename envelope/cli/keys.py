@@ -255,12 +255,17 @@ def admin_of(out: Output, key: str | None, keystore: KeystoreOptions) -> KeyAdmi
     return found
 
 
-def report(out: Output, done: str, versions: Sequence[KeyInfo]) -> None:
-    """Each version that a command touched."""
+def report(
+    out: Output,
+    done: str,
+    versions: Sequence[KeyInfo],
+    nothing: str = "all versions are in that state, or cannot be",
+) -> None:
+    """Each version that a command touched; ``nothing`` is why there is none."""
     for info in versions:
         out.result({"done": done, **to_json(info)}, f"{done} {info.kid} ({info.state})")
     if not versions:
-        out.note("nothing to do: all versions are in that state, or cannot be")
+        out.note(f"nothing to do: {nothing}")
 
 
 def to_json(info: KeyInfo) -> dict[str, Any]:

@@ -23,6 +23,7 @@ __all__ = [
     "KeystoreOptions",
     "PaceOptions",
     "WorkOptions",
+    "WritingKeyOptions",
     "driver_settings",
 ]
 
@@ -175,6 +176,27 @@ def _tell(found: Explained, *, keys: bool) -> None:
     for source in found.sources:
         if source.path and any(found.origins[name].startswith(source.path) for name in parts):
             emit(ConfigurationUsed(source.path, source.origin))
+
+
+@dataclass(frozen=True)
+class WritingKeyOptions(KeyOptions):
+    """The same where files are encrypted to keys."""
+
+    kid: Annotated[
+        str | None,
+        typer.Option(
+            "--kid",
+            metavar="KID",
+            help="Whose public key it is, where the FILE of public:FILE does not say so.",
+            rich_help_panel=_KEYS,
+        ),
+    ] = None
+
+    def over(self, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        merged = super().over(settings)
+        if self.kid:
+            merged["public"] = {**merged.get("public", {}), "kid": self.kid}
+        return merged
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -43,7 +44,7 @@ class Output:
         self.options = options
         self.bar: Bar | None = None
         self.stop = Stop()
-        self.skips = 0
+        self.skips: Counter[str] = Counter()
         self._data_out = False
         self._failures: list[Failure] = []
         self._configuration: Explained | None = None
@@ -134,7 +135,7 @@ class Output:
 
     def skipped(self, found: Skipped) -> None:
         """Tell that an input was left out, unless that is no surprise, and count it."""
-        self.skips += 1
+        self.skips[found.why] += 1
         if not found.told:
             return
         if self.options.json:

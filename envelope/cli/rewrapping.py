@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from envelope.cli.batch import each
-from envelope.cli.jobs import RENEWING, Paths, TargetOptions
-from envelope.cli.options import ContextOptions, KeyOptions, PaceOptions
+from envelope.cli.jobs import RENEWING, TargetOptions
+from envelope.cli.options import ContextOptions, PaceOptions, WritingKeyOptions
 from envelope.cli.output import Output, columns
 from envelope.cli.progress import progress_bar
 from envelope.cli.signatures import examples
@@ -34,9 +34,11 @@ __all__ = ["rewrap"]
 )
 def rewrap(
     out: Output,
-    paths: Paths,
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Files, URLs, or folders with -r.")
+    ],
     files: TargetOptions,
-    keys: KeyOptions,
+    keys: WritingKeyOptions,
     context: ContextOptions,
     pace: PaceOptions,
     replace_recipients: Annotated[
@@ -103,7 +105,7 @@ def _count(out: Output, targets: Targets) -> int:
         return status
     if ordered:
         out.answer({}, *columns([("FILES", "KID"), *((str(n), kid) for kid, n in ordered)]))
-    other = f"; {out.skips} others are not encrypted or were skipped" if out.skips else ""
+    other = f"; {out.skips.total()} others are not encrypted or were skipped" if out.skips else ""
     out.answer({}, f"{encrypted} encrypted files, by what their headers claim{other}")
     return status
 

@@ -18,10 +18,9 @@ __all__ = ["StandardOutput", "standard_input", "standard_output"]
 class _StandardInput(io.FileIO):
     """Standard input, which stays open."""
 
-    name = "<stdin>"
-
     def __init__(self, stop: Stop) -> None:
         super().__init__(sys.stdin.fileno(), "rb", closefd=False)
+        self.name = "<stdin>"  # FileIO has put its number there
         self._stop = stop
 
     def readinto(self, buffer: object, /) -> int | None:

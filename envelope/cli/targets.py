@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -133,7 +134,9 @@ class Targets:
             return Skipped(found.path, "not encrypted", told=False)
         return None
 
-    def _nameless(self, found: Input) -> ConfigurationError:
+    def _nameless(self, found: Input) -> Exception:
+        if not is_remote(found.path) and not os.path.lexists(found.path):
+            return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), found.path)
         why = "ends in" if found.path.endswith(self._suffix) else "does not end in"
         return ConfigurationError(
             f"its name {why} {self._suffix}, so there is none for the result",

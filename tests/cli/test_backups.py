@@ -100,6 +100,7 @@ def test_a_backup_is_restored_elsewhere_and_files_open(
     assert "[ENV-DENIED]" in safe(*restore, "--backup-passphrase-file", "wrong", status=3).err
     [restored] = safe.objects(*restore, *given, schema="key-change")
     assert restored["done"] == "restored"
+    assert "nothing to do: all of its versions are here" in safe(*restore, *given).err
     assert safe("cat", "plain.env1").out == "data"
 
 

@@ -124,7 +124,7 @@ def test_a_second_run_skips_what_is_done(tree: Path, lake: Cli) -> None:
 def test_what_was_killed_before_its_time_was_set_is_compared(tree: Path, lake: Cli) -> None:
     lake("encrypt", "-r", "data", "--out", "sealed")
     os.utime("sealed/one.csv.env1")
-    assert "skipped 3" in lake("encrypt", "-r", "data", "--out", "sealed").out
+    assert "skipped 3 (" in lake("encrypt", "-r", "data", "--out", "sealed").out
     assert Path("sealed/one.csv.env1").stat().st_mtime_ns == 10**18 + 7
 
 
@@ -271,3 +271,33 @@ def test_keys_of_options_replace_those_of_the_configuration(lake: Cli) -> None:
     assert lake("cat", "file.env1", "--trust", "local:other").out.encode() == DATA
     said = lake("encrypt", "file", "--trust", "local:other", "--force", status=2)
     assert "only decrypts" in said.err
+
+
+def test_the_summary_says_why_files_were_skipped(tree: Path, lake: Cli) -> None:
+    said = lake("decrypt", "-r", "data")
+    assert said.out.endswith("skipped 3 (a symbolic link 1, no .env1 in its name 2)\n")
+
+
+def test_a_file_that_is_not_there_is_not_found_whatever_its_name(lake: Cli) -> None:
+    assert lake("decrypt", "nothing", status=5).err.startswith("envelope: nothing: No such file")
+    assert lake("encrypt", "nothing.env1", status=5).err.startswith("envelope: nothing.env1: No")
+    said = lake("encrypt", "memory://nothing", "--out", "sealed", status=5).err
+    assert said.startswith("envelope: memory://nothing: No such file or directory [ENOENT]")
+
+
+def test_a_folder_that_is_not_there_is_told_by_the_targets_name(lake: Cli) -> None:
+    Path("plain").write_bytes(DATA)
+    said = lake("encrypt", "plain", "--out", "missing/sealed", status=5).err
+    assert "envelope: missing/sealed: No such file or directory [ENOENT]" in said
+
+
+def test_a_public_key_without_a_name_is_named_by_an_option(lake: Cli) -> None:
+    lake("keys", "create", "local:box", "--kty", "RSA")
+    lake("keys", "public", "local:box", "--out", "box.pem")
+    kid, _alg, pem = Path("box.pem").read_text().split("\n", 2)
+    Path("bare.pem").write_text(pem)
+    Path("plain").write_bytes(DATA)
+    assert "--kid" in lake("encrypt", "plain", "--encrypt-to", "public:bare.pem", status=2).err
+    named = ("--encrypt-to", "public:bare.pem", "--kid", kid.removeprefix("kid: "))
+    lake("encrypt", "plain", *named)
+    lake("verify", "plain.env1", "--key", "local:box")

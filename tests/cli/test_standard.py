@@ -27,7 +27,8 @@ def test_a_pipe_encrypts_and_decrypts(lake: Cli) -> None:
     stored = lake.program("encrypt", "-", data=DATA)
     assert (stored.returncode, stored.stderr) == (0, b"")
     assert lake.program("decrypt", "-", data=stored.stdout).stdout == DATA
-    assert lake.program("decrypt", "-", "--out", "copy", data=stored.stdout).returncode == 0
+    done = lake.program("decrypt", "-", "--out", "copy", data=stored.stdout)
+    assert (done.returncode, done.stdout) == (0, b"<stdin> -> copy (976.6 KiB)\n")
     assert Path("copy").read_bytes() == DATA
 
 
@@ -46,6 +47,7 @@ def test_objects_go_beside_the_data(lake: Cli) -> None:
     results = [each for each in objects if "event" not in each]
     [result] = results
     check(result, "file")
+    assert (result["source"], result["target"]) == ("<stdin>", "<stdout>")
     assert result["size"] == len(DATA)
     assert lake.program("decrypt", "-", data=done.stdout).stdout == DATA
 
