@@ -74,7 +74,8 @@ def test_a_wheel_names_its_version_dependencies_and_entry_points(project: Path) 
         "Requires-Dist: platformdirs",
     }
     assert "[console_scripts]\nenvelope = envelope.__main__:main" in entry_points
-    assert "[envelope.resolvers]\nlocal = " in entry_points
+    assert "\nlocal = envelope.keystore.driver:LOCAL\n" in entry_points
+    assert "\nazurekeyvault = envelope_azure.driver:AZURE\n" in entry_points
 
 
 def test_an_editable_install_is_a_plain_path_file(project: Path) -> None:

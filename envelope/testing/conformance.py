@@ -21,7 +21,7 @@ import base64
 import json
 import os
 import pickle
-import select
+import selectors
 import signal
 import threading
 import traceback
@@ -374,7 +374,9 @@ def _in_child(work: Callable[[], bool]) -> bool:
             os._exit(0)
     os.close(writing)
     try:
-        ready, _, _ = select.select([reading], [], [], _CHILD_SECONDS)
+        with selectors.DefaultSelector() as selector:  # select() knows no descriptor above 1023
+            selector.register(reading, selectors.EVENT_READ)
+            ready = selector.select(_CHILD_SECONDS)
         if not ready:
             os.kill(child, signal.SIGKILL)
         return bool(ready) and os.read(reading, 1) == b"1"

@@ -91,6 +91,8 @@ def _one(name: str, settings: Mapping[str, Any], authority: str) -> Any:
 
     tenants = settings["additionally_allowed_tenants"]
     common: dict[str, Any] = {"authority": authority, "additionally_allowed_tenants": tenants}
+    # Retries are the library's, except where others are tried after one that is not there.
+    own: dict[str, Any] = {**common, "retry_total": 0}
     tenant, client = settings.get("tenant_id"), settings.get("client_id")
     application = {"tenant_id": _needed(name, settings, "tenant_id")} if name in _APPS else {}
     if name in _APPS:
@@ -100,19 +102,19 @@ def _one(name: str, settings: Mapping[str, Any], authority: str) -> Any:
         "default": lambda: identity.DefaultAzureCredential(
             **common, **({"managed_identity_client_id": client} if client else {})
         ),
-        "environment": lambda: identity.EnvironmentCredential(**common),
+        "environment": lambda: identity.EnvironmentCredential(**own),
         "managed-identity": lambda: identity.ManagedIdentityCredential(**_identity(settings)),
         "workload-identity": lambda: identity.WorkloadIdentityCredential(
-            **common, **user, **({"client_id": client} if client else {})
+            **own, **user, **({"client_id": client} if client else {})
         ),
         "client-secret": lambda: identity.ClientSecretCredential(
-            **application, client_secret=_secret(settings), **common
+            **application, client_secret=_secret(settings), **own
         ),
         "client-certificate": lambda: identity.CertificateCredential(
             **application,
             certificate_path=_needed(name, settings, "certificate_file"),
             password=_environment(settings, "certificate_password_env"),
-            **common,
+            **own,
         ),
         "azure-cli": lambda: identity.AzureCliCredential(
             **user, additionally_allowed_tenants=tenants

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,4 +72,6 @@ def azure(local_key_vault: LocalKeyVault, monkeypatch: pytest.MonkeyPatch) -> It
     azure = Azure(local_key_vault, vault, monkeypatch)
     azure.restart()
     yield azure
+    azure.restart()
+    gc.collect()  # the SDK's clients and credentials are in cycles, and hold connections
     local_key_vault.world.faults.clear()

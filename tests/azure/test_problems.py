@@ -171,10 +171,10 @@ def test_a_certificate_that_nobody_vouches_for_is_not_taken(
 ) -> None:
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)
-    error = refused(azure, ConfigurationError, kid)
+    error = refused(azure, ConfigurationError, kid, credential="environment")
     assert "ca_file" in error.next_step
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", requests.certs.where())
-    assert "ca_file" in refused(azure, ConfigurationError, kid).next_step
+    assert "ca_file" in refused(azure, ConfigurationError, kid, credential="environment").next_step
 
 
 def test_a_bundle_of_ones_own_is_named_in_the_settings(

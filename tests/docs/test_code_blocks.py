@@ -14,12 +14,15 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 import pytest
 
+from envelope_testing.keyvault import LocalKeyVault
 from tests.docs.pages import Block, Page, all_pages
 
 PYTHON = {"python"}
@@ -35,7 +38,7 @@ PAGES = [page for page in all_pages() if page.blocks]
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_blocks_of_a_page_run_in_order(page: Page, tmp_path: Path) -> None:
-    with Reader(tmp_path) as reader:
+    with surroundings(page) as environment, Reader(tmp_path, environment) as reader:
         for block in page.blocks:
             if block.not_run is None:
                 reader.follow(block)
@@ -53,6 +56,17 @@ def test_a_block_says_its_language_or_why_it_is_not_run(page: Page) -> None:
             assert len(reason) > 10, f"{block.where}: say why it is not run"
 
 
+@contextmanager
+def surroundings(page: Page) -> Iterator[dict[str, str]]:
+    """What a page's reader has besides: for the page on Azure, a vault named acme."""
+    if page.name != "docs/azure.md":
+        yield {}
+        return
+    with LocalKeyVault() as local:
+        local.vault("acme")
+        yield local.environment()
+
+
 def blocks_not_run() -> list[Block]:
     return [block for page in PAGES for block in page.blocks if block.not_run is not None]
 
@@ -67,7 +81,7 @@ def test_few_blocks_are_not_run() -> None:
 class Reader:
     """Somebody who types a page's blocks, with a home of their own."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, environment: Mapping[str, str] | None = None) -> None:
         self.folder = home / "work"
         self.folder.mkdir()
         tools = home / "bin"
@@ -92,6 +106,7 @@ class Reader:
             "LC_ALL": "C.UTF-8",
             "NO_COLOR": "1",
             "TERM": "dumb",
+            **(environment or {}),
         }
         self._state = home / "shell-state"
         self._python: subprocess.Popen[str] | None = None
