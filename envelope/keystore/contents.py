@@ -17,6 +17,7 @@ from envelope.errors import (
     ConfigurationError,
     EnvelopeError,
     KeyNotFound,
+    Malformed,
     Tampered,
     UnsupportedFormat,
 )
@@ -192,6 +193,13 @@ class Contents:
             return kept
         found = self.folder.read(HEAD, plain=False)
         if found is None:
+            if self.folder.names():  # a new keystore here would take their place
+                raise Malformed(
+                    f"the keystore has keys and no {HEAD}",
+                    path=self.folder.path,
+                    next_step=f"Put {HEAD} back, or restore a backup into another folder "
+                    "(ENVELOPE_KEYSTORE).",
+                )
             return None
         data, state = found
         head = self._head_of(data)

@@ -152,6 +152,11 @@ def examine(settings: Mapping[str, Any]) -> list[Finding]:
     """
     contents = Contents(settings)
     if contents.folder.signature(HEAD) is None:
+        try:
+            contents.head()  # raises where only keystore.json is missing
+        except EnvelopeError as error:
+            path = contents.folder.file(HEAD)
+            return [Finding("error", "unreadable", path, error.message, error.next_step)]
         text = "there is no keystore here"
         return [Finding("warning", "folder", contents.folder.path, text, "Run envelope init.")]
     return [*_examined_folder(contents), *_examined_keys(contents)]

@@ -176,6 +176,18 @@ def test_a_document_that_breaks_a_rule_is_malformed(plain: LocalKeys, name: str)
     assert caught.value.path == str(file(plain))
 
 
+def test_keys_whose_keystore_json_is_lost_are_not_taken_for_none(plain: LocalKeys) -> None:
+    file(plain, "keystore.json").unlink()
+    for use in (
+        lambda: plain.resolve("local:lake"),
+        plain.list_keys,
+        lambda: plain.create("local:other", protect="permissions"),
+    ):
+        with pytest.raises(errors.Malformed, match=r"no keystore\.json"):
+            use()
+    assert not file(plain, "keystore.json").exists()
+
+
 def test_a_later_format_is_unsupported(plain: LocalKeys) -> None:
     edit(file(plain), lambda d: d.update(envelope_key=2))
     with pytest.raises(errors.UnsupportedFormat):

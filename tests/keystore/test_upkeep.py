@@ -128,3 +128,10 @@ def test_a_resolver_offers_all_of_it_to_the_command_line(protected: LocalKeys) -
     assert (protected.check_passphrase(), protected.check_passphrase(THIRD)) == (0, 1)
     protected.remove_passphrase(THIRD)
     assert protected.examine() == upkeep.examine(protected.contents.settings)
+
+
+def test_a_lost_keystore_json_is_unreadable_and_not_absent(plain: LocalKeys) -> None:
+    (Path(plain.contents.folder.path) / "keystore.json").unlink()
+    [found] = upkeep.examine(plain.contents.settings)
+    assert (found.level, found.code) == ("error", "unreadable")
+    assert "Put keystore.json back" in (found.next_step or "")
