@@ -12,12 +12,12 @@ _HEAD = ("reached?", "measure", "÷", "median", "min – max", "middle half", "t
 
 
 def summary(tables: Sequence[Table]) -> str:
-    """What was missed, or that nothing was."""
+    """What was missed, or that nothing was. Markdown wants an empty line before a list."""
     missed = [(table, row) for table in tables for row in table.missed]
     with_target = sum(row.target is not None for table in tables for row in table.rows)
     if not missed:
         return f"All {with_target} targets reached."
-    lines = [f"{len(missed)} of {with_target} targets missed:"]
+    lines = [f"{len(missed)} of {with_target} targets missed:", ""]
     for table, row in missed:
         value = _number(row.median, row.unit) if row.values else "not measured"
         of = f" ÷ {row.of}" if row.of else ""

@@ -73,7 +73,7 @@ def test_what_was_missed_stands_first() -> None:
     assert lines[first].startswith("missed")
     assert "slow" in lines[first]
     assert "| **missed** | slow |" in as_markdown(TABLE).splitlines()[6]
-    assert summary([TABLE]).startswith("1 of 2 targets missed:\n- A sample, slow ÷ copy: 1.60 ×")
+    assert summary([TABLE]).startswith("1 of 2 targets missed:\n\n- A sample, slow ÷ copy: 1.60 ×")
 
 
 def test_no_miss_is_said_in_one_line() -> None:
