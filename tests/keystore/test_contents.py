@@ -202,10 +202,9 @@ def test_sealed_material_in_an_unprotected_keystore_is_tampered(
         plain.resolve("local:lake")
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=8,
+LEAVES = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=8)
+JSON = LEAVES | st.deferred(
+    lambda: st.lists(JSON, max_size=3) | st.dictionaries(st.text(max_size=8), JSON, max_size=3)
 )
 
 
