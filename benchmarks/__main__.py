@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         image = options.images / f"benchmark-{table.name}.svg"
         image.write_text(as_svg(table), encoding="utf-8")
     if options.docs:
-        write_page(options.page, machine, _ordered(tables))
+        write_page(options.page, options.readme, machine, _ordered(tables))
     return 0
 
 
@@ -136,8 +136,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--reflink", type=Path, metavar="FOLDER", help="on a file system that shares blocks")
     add("--loop", action="store_true", help="as root: mount an XFS or btrfs image for that")
     add("--again", action="store_true", help="measure nothing: print and plot the saved results")
-    add("--docs", action="store_true", help="write the tables into docs/benchmarks.md")
+    add(
+        "--docs", action="store_true", help="write the tables into docs/benchmarks.md and README.md"
+    )
     add("--page", type=Path, default=_ROOT / "docs" / "benchmarks.md", help=argparse.SUPPRESS)
+    add("--readme", type=Path, help=argparse.SUPPRESS)
     add("--images", type=Path, metavar="FOLDER", help="for the plots (default docs/images)")
     add("--results", type=Path, metavar="FILE", help="JSON (default build/benchmarks.json)")
     options = parser.parse_args(arguments)
@@ -145,7 +148,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     build = _ROOT / "build" / ("rehearsal" if options.tiny else "")
     options.results = options.results or build / "benchmarks.json"
     options.images = options.images or (build if options.tiny else _ROOT / "docs" / "images")
-    if options.tiny and options.docs and options.page == _ROOT / "docs" / "benchmarks.md":
+    if options.page == _ROOT / "docs" / "benchmarks.md":
+        options.readme = options.readme or _ROOT / "README.md"
+    if options.tiny and options.docs and options.readme == _ROOT / "README.md":
         parser.error("a rehearsal's numbers are not for the documentation")
     return options
 

@@ -26,6 +26,20 @@ def summary(tables: Sequence[Table]) -> str:
     return "\n".join(lines)
 
 
+def in_brief(tables: Sequence[Table], headlines: Sequence[tuple[str, str, str]]) -> str:
+    """A table of some rows, by table, row and denominator, for the README."""
+    rows = []
+    for name, what, of in headlines:
+        for table in tables:
+            for row in table.rows:
+                if (table.name, row.what, row.of) == (name, what, of) and row.values:
+                    _, _, _, median, _, middle, _, _ = _cells(row)
+                    rows.append((f"{table.title}: {what}", of, median, middle))
+    first = summary(tables).splitlines()[0].rstrip(":.")
+    head = ("measure", "÷", "median", "middle half")
+    return "\n".join([f"{first}.", "", *_markdown_rows(head, iter(rows))])
+
+
 def as_text(table: Table) -> str:
     """For a terminal."""
     lines = [_HEAD, *(_cells(row) for row in _missed_first(table))]

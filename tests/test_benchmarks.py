@@ -12,12 +12,12 @@ import envelope
 from benchmarks import bare
 from benchmarks.__main__ import MEASURES, main
 from benchmarks.copies import copy_fresh, copy_over, fill
-from benchmarks.page import BEGIN, END
+from benchmarks.page import BEGIN, END, HEADLINES
 from benchmarks.plan import KIB, MIB, Plan
 from benchmarks.plot import as_svg
 from benchmarks.prefaulted import into_existing
 from benchmarks.random_reads import BareReader
-from benchmarks.render import as_markdown, as_text, summary
+from benchmarks.render import as_markdown, as_text, in_brief, summary
 from benchmarks.results import Row, Table, ratios
 from benchmarks.rounds import Contestant, interleave
 from benchmarks.scene import Scene
@@ -163,6 +163,43 @@ def test_the_page_gets_its_tables_between_the_marks(tmp_path: Path) -> None:
     assert text.endswith(f"{END}\n\nafter\n")
     assert "an abacus" in text
     assert "old" not in text
+
+
+def test_the_readme_gets_its_rows_between_the_marks(tmp_path: Path) -> None:
+    page, readme, results = (tmp_path / name for name in ("page.md", "readme.md", "results.json"))
+    for each in (page, readme):
+        each.write_text(f"{BEGIN}\n{END}\n")
+    name, what, of = HEADLINES[0]
+    table = replace(TABLE, name=name, rows=(Row(what, of, (1.0, 2.0, 4.0), target=1.5),))
+    results.write_text(json.dumps({"machine": {}, "tables": [table.to_json()]}))
+    where = ["--results", str(results), "--images", str(tmp_path), "--page", str(page)]
+    assert main(["--again", "--docs", *where, "--readme", str(readme)]) == 0
+    assert readme.read_text() == f"{BEGIN}\n\n{in_brief([table], HEADLINES)}\n\n{END}\n"
+    assert readme.read_text().splitlines()[2:] == [
+        "1 of 1 targets missed.",
+        "",
+        "| measure | ÷ | median | middle half |",
+        "|---|---|---|---|",
+        f"| A sample: {what} | {of} | 2.00 × | 1.50 – 3.00 |",
+        "",
+        END,
+    ]
+
+
+def test_the_readme_says_what_the_page_says() -> None:
+    root = Path(__file__).parents[1]
+    page = (root / "docs" / "benchmarks.md").read_text()
+    readme = (root / "README.md").read_text().partition(BEGIN)[2].partition(END)[0]
+    missed, *lines = readme.split("\n")[2:-2]
+    assert f"\n{missed.rstrip('.')}:\n" in page
+    rows = [line.strip("| ").split(" | ") for line in lines[3:]]
+    assert len(rows) == len(HEADLINES)
+    for (_, what, of), (measure, divided, median, middle) in zip(HEADLINES, rows, strict=True):
+        assert (measure.endswith(f": {what}"), divided) == (True, of)
+        section = page.partition(f"### {measure.removesuffix(f': {what}')}\n")[2]
+        [row] = [line for line in section.splitlines() if f"| {what} | {of} | " in line][:1]
+        assert f" | {median} | " in row
+        assert f" | {middle} | " in row
 
 
 def test_a_rehearsal_never_goes_into_the_documentation() -> None:
