@@ -138,7 +138,8 @@ def test_memory_is_flat_in_the_size(verb: str, threads: int, tmp_path: Path) -> 
     small = taken(verb, tmp_path, 32 * 2**20, threads)
     large = taken(verb, tmp_path, 256 * 2**20, threads)
     assert large <= MEMORY
-    assert large - small <= 3 * 2**20  # a buffer's worth of an allocator's mood
+    # A thread's room, which a small file may be done before it needs, and an allocator's mood.
+    assert large - small <= 4 * 2**20
 
 
 # --- Descriptors --------------------------------------------------------------------------------
