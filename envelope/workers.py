@@ -194,7 +194,9 @@ def share_out(
                     running.add(pool.submit(crew.turn, _TURN))
                 seconds = None if report is None else _REPORT_SECONDS
                 seconds = _LOOK_SECONDS if most < threads else seconds
-                _, running = wait(running, seconds, return_when=FIRST_COMPLETED)
+                ended, running = wait(running, seconds, return_when=FIRST_COMPLETED)
+                for turn in ended:
+                    turn.result()  # raises what is no failure of work(), such as a MemoryError
                 tell()
                 if crew.done < _BRISK * (time.perf_counter() - started):
                     most = threads

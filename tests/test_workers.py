@@ -43,6 +43,15 @@ def test_the_first_fault_is_raised_however_many_there_are(threads: int, bad: set
         share_out(threads, 100, _room, work, None)
 
 
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_lack_of_memory_is_raised(threads: int) -> None:
+    def no_room() -> Batch:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        share_out(threads, 100, no_room, lambda *_: 1, None)
+
+
 def test_two_threads_never_have_the_same_room() -> None:
     held: set[int] = set()
 
