@@ -30,7 +30,7 @@ __all__ = ["RewrapResult", "rewrap"]
 _FICLONE = 0x40049409  # linux/fs.h: share the other file's blocks, copy on write
 _COPY_BYTES = 2**20
 _WRITE_BACK_BYTES = 2**23
-_OUT = "Say where the result goes: out= (--out)."
+_OUT = "Say where the result goes: target= (--out)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ class RewrapResult:
 
 def rewrap(
     source: Location,
+    target: Location | None = None,
     *,
     keys: Any = None,
     context: Mapping[str, str] | None = None,
@@ -67,7 +68,6 @@ def rewrap(
     bind_path: str | os.PathLike[str] | None = None,
     durable: bool = True,
     recipients: Literal["refresh", "replace"] = "refresh",
-    out: Location | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> RewrapResult:
     """Wrap a file's key anew, to the newest version of its master keys or to other ones.
@@ -78,11 +78,12 @@ def rewrap(
     attributes stay; hard links to it keep the old header.
 
     Args:
-        source: A path; or a URL or a binary file object, which need ``out``.
+        source: A path; or a URL or a binary file object, which need ``target``.
+        target: Where the rewrapped file goes; ``None`` for in place.
         keys: A KeyRing that may open the file. Its ``encrypt_to`` says which recipients
             are moved to their newest version.
         context: Pairs that must be in the authenticated context and equal.
-        overwrite: Whether ``out`` may be replaced.
+        overwrite: Whether ``target`` may be replaced.
         timeout: Seconds for calls of a vault; ``None`` for the ring's limit.
         on_progress: Called with the stored bytes copied, and those in all.
         bind_path: A folder; the path relative to it must be the one that was bound.
@@ -90,7 +91,6 @@ def rewrap(
         recipients: ``refresh`` never adds or drops one, and keeps those that ``encrypt_to``
             does not name byte for byte. ``replace`` makes the set the ring's; a changed set
             moves the file to another KEK.
-        out: Where the rewrapped file goes; ``None`` for in place.
         storage_options: Passed to fsspec where source or target is a URL.
 
     Raises:
@@ -101,16 +101,16 @@ def rewrap(
         raise ConfigurationError(f"recipients= is 'refresh' or 'replace', not {recipients!r}")
     started = time.perf_counter()
     path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
-    if out is None and (path is None or is_url(path)):
+    if target is None and (path is None or is_url(path)):
         raise ConfigurationError("only a local file can be rewrapped in place", next_step=_OUT)
     pairs = contexts.expected(context, source, bind_path)
     ring = as_ring(keys)
-    if out is None:
+    if target is None:
         stored, options = open_source(source, storage_options), None
     else:
-        stored, options = open_pair(source, out, storage_options)
+        stored, options = open_pair(source, target, storage_options)
     with closing(stored):
-        if out is None:
+        if target is None:
             _lock(stored)
         with caller.deadline(timeout):
             incoming = message.accept(stored, ring, pairs)
@@ -121,10 +121,10 @@ def rewrap(
                 new = _header(incoming, rekeyed, ring)
             except EnvelopeError as error:
                 raise message.explained(error, stored) from None
-        target = stored.name
-        if out is not None:
-            sink = open_sink(out, overwrite, durable, stored.mode, options)
-            target = sink.name
+        name = stored.name
+        if target is not None:
+            sink = open_sink(target, overwrite, durable, stored.mode, options)
+            name = sink.name
             with publishing(sink):
                 _write(stored, sink, incoming.header, new, on_progress)
                 stored.check_unchanged()
@@ -134,11 +134,11 @@ def rewrap(
     kek_id = b64u_encode(new.keys.kek_id)
     size, stored_size = incoming.plain_size or 0, stored.size or 0
     events.emit(
-        events.FileFinished("rewrap", stored.name, size, stored_size, seconds, kek_id, target)
+        events.FileFinished("rewrap", stored.name, size, stored_size, seconds, kek_id, name)
     )
     return RewrapResult(
         stored.name,
-        target,
+        name,
         rekeyed.changed,
         rekeyed.refreshed,
         rekeyed.added,

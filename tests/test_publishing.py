@@ -94,7 +94,7 @@ def by_rewrap(ring: KeyRing, source: Path, target: Path, **how: Any) -> None:
     stored = io.BytesIO()
     envelope.encrypt_file(source, stored, keys=ring)
     stored.seek(0)
-    envelope.rewrap(stored, out=target, keys=ring, **how)
+    envelope.rewrap(stored, target, keys=ring, **how)
 
 
 Verb = Callable[..., None]

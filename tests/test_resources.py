@@ -270,7 +270,7 @@ class Failures:
         envelope.rewrap(self.header, keys=self.ring)
 
     def a_rewrap_to_nowhere(self) -> None:
-        envelope.rewrap(self.good, keys=self.ring, out=cast(BinaryIO, Broken()))
+        envelope.rewrap(self.good, keys=self.ring, target=cast(BinaryIO, Broken()))
 
     def an_inspection_of_nothing(self) -> None:
         envelope.inspect(self.plain)

@@ -192,7 +192,7 @@ def test_values_and_pipes_are_rewrapped_to_a_target(ring: KeyRing, driver: Memor
     value = envelope.encrypt(b"data", keys=ring)
     driver.rotate("local:lake")
     out = io.BytesIO()
-    envelope.rewrap(io.BytesIO(value), keys=ring, out=out)
+    envelope.rewrap(io.BytesIO(value), keys=ring, target=out)
     assert envelope.decrypt(out.getvalue(), keys=ring) == b"data"
     assert envelope.inspect(io.BytesIO(out.getvalue())).recipients == (("local:lake/v2", "A256KW"),)
 
@@ -201,10 +201,10 @@ def test_a_target_is_another_file_and_may_be_a_url_with_options(
     ring: KeyRing, driver: MemoryDriver, path: Path
 ) -> None:
     with pytest.raises(ConfigurationError, match="same file"):
-        envelope.rewrap(path, keys=ring, out=path)
+        envelope.rewrap(path, keys=ring, target=path)
     driver.rotate("local:lake")
     options = {"skip_instance_cache": True}
-    envelope.rewrap(path, keys=ring, out="memory://rewrapped", storage_options=options)
+    envelope.rewrap(path, keys=ring, target="memory://rewrapped", storage_options=options)
     found = envelope.verify("memory://rewrapped", keys=ring)
     assert found.recipients == ("local:lake/v2",)
     assert found.size == len(DATA)
@@ -303,7 +303,7 @@ def test_two_rewraps_at_once_end_with_a_whole_file(
 
 def test_in_place_is_for_local_files(ring: KeyRing) -> None:
     for source in (io.BytesIO(envelope.encrypt(b"", keys=ring)), "memory://x"):
-        with pytest.raises(ConfigurationError, match=r"in place.*out="):
+        with pytest.raises(ConfigurationError, match=r"in place.*target="):
             envelope.rewrap(source, keys=ring)
     with pytest.raises(ConfigurationError, match="recipients"):
         envelope.rewrap("x", keys=ring, recipients="other")  # type: ignore[arg-type]

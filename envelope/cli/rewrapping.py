@@ -66,9 +66,7 @@ def rewrap(
 
     def work_on(found: Input, on_progress: OnProgress) -> Callable[[], None]:
         target = targets.claim(found) if files.out is not None else None
-        result = verb(
-            found.path, out=target, overwrite=files.force, on_progress=on_progress, **given
-        )
+        result = verb(found.path, target, overwrite=files.force, on_progress=on_progress, **given)
         changes[result.changed] += 1
         lines = [] if found.status else _described(result)
         return partial(out.result, result.to_json(), *lines)

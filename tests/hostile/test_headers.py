@@ -129,10 +129,10 @@ def every_verb_refuses(data: bytes, ring: envelope.KeyRing, folder: Path) -> set
     verbs: list[Callable[[], object]] = [
         lambda: envelope.inspect(path),
         lambda: envelope.rewrap(path, keys=both),
-        lambda: envelope.rewrap(path, keys=both, out=folder / "other"),
+        lambda: envelope.rewrap(path, keys=both, target=folder / "other"),
         lambda: envelope.reencrypt(path, keys=both),
         lambda: envelope.reencrypt(path, folder / "other", keys=both),
-        lambda: envelope.rewrap(io.BytesIO(data), keys=both, out=folder / "other"),
+        lambda: envelope.rewrap(io.BytesIO(data), keys=both, target=folder / "other"),
     ]
     found = set()
     before = sorted(os.listdir(folder))
