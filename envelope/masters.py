@@ -25,8 +25,14 @@ from envelope.secret import Secret
 
 __all__ = ["ALGORITHMS", "Kek", "Masters"]
 
-ALGORITHMS: Mapping[str, tuple[str, ...]] = {"A256KW": (), "RSA-OAEP-256": ()}
+ALGORITHMS: Mapping[str, tuple[str, ...]] = {
+    "A256KW": (),
+    "RSA-OAEP-256": (),
+    "A256GCM": ("iv", "tag"),
+}
 """The algorithms that a recipient may name, each with the further members that it takes."""
+
+_BINDING = frozenset({"A256GCM"})  # the KEK's id is their AAD
 
 _FRESH = 30.0  # seconds for which a metered vault's newest version is believed to be still that
 _REMEMBERED = 4096  # answers; each is two hashes or an error
@@ -149,7 +155,7 @@ class Masters:
             KeyMismatch: It holds another key or none, or names an algorithm that is not the key's.
             KeyNotFound, KeyUnusable, VaultUnavailable, LimitExceeded: See :meth:`find`.
         """
-        digest = _digest(wrapped)
+        digest = _digest(wrapped, claimed)
         known = self._ids.get(digest)
         if known is not None and known != claimed:
             raise _other_kek(kid)
@@ -203,7 +209,7 @@ class Masters:
 
     def proven(self, wrapped: WrappedKey, kek_id: bytes) -> bool:
         """Whether this wrapped key was really unwrapped, to that KEK, not long ago."""
-        return self._ids.get(_digest(wrapped)) == kek_id
+        return self._ids.get(_digest(wrapped, kek_id)) == kek_id
 
     def _resolver(self, key: str) -> KeyResolver:
         scheme = keyurl.scheme_of(key)
@@ -234,9 +240,15 @@ def _known_part(wrapped: WrappedKey) -> WrappedKey:
     return WrappedKey(wrapped.kid, wrapped.alg, wrapped.encrypted_key, params)
 
 
-def _digest(wrapped: WrappedKey) -> bytes:
-    """What a wrapped key is remembered by. An algorithm with AAD would need the KEK's id in it."""
-    return sha256(jose.dumps({**_known_part(wrapped).to_json()})).digest()
+def _digest(wrapped: WrappedKey, claimed: bytes) -> bytes:
+    """What a wrapped key is remembered by.
+
+    Where the KEK's id takes part in unwrapping, it does here as well: a header
+    that repeats an honest recipient under another id must not have the honest
+    one refused.
+    """
+    bound = claimed if wrapped.alg in _BINDING else b""
+    return sha256(jose.dumps({**_known_part(wrapped).to_json()}) + bound).digest()
 
 
 def _as_called(master: MasterKey, wrapped: WrappedKey) -> WrappedKey:

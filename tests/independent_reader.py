@@ -19,6 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
@@ -27,8 +28,12 @@ from tests.independent_floe import NOT_LAST, Floe
 
 MAGIC = bytes.fromhex("89454e560d0a1a0a")
 FIXED = struct.Struct(">8sBBHIII")  # magic, version, suite, flags, H, B, K
-ALGORITHMS = {"A256KW": bytes, "RSA-OAEP-256": RSAPrivateKey}  # and the keys that they go with
-ENCRYPTED_KEY_BYTES = {"A256KW": 40}  # RSA-OAEP-256: the modulus, which only the key tells
+# Each with the keys that it goes with.
+ALGORITHMS = {"A256KW": bytes, "A256GCM": bytes, "RSA-OAEP-256": RSAPrivateKey}
+ENCRYPTED_KEY_BYTES = {
+    "A256KW": 40,
+    "A256GCM": 32,
+}  # RSA-OAEP-256: the modulus, which only the key tells
 
 
 class Refused(Exception):
@@ -218,7 +223,7 @@ def start(
     expected = (context or {}).items()
     require(bound["context"].items() >= expected, "ContextMismatch", 6, "context")
     require(bound["context"].keys() >= set(required), "ContextMismatch", 6, "required names")
-    dek = unwrap(kek_wrap(find_kek(section["kek"], keys, keks)), section["dek"]["encrypted_key"])
+    dek = unwrap(kek_wrap(find_kek(section["kek"], keys, keks)), section["dek"], b"")
     require(dek and len(dek) == 32, "Tampered", 9, "the DEK does not unwrap")
     assert dek is not None
     mac = header_mac(dek, file[: size - 32])
@@ -243,23 +248,27 @@ def find_kek(
     require(ours or by_keyset, "UntrustedKey", 7, "no recipient or keyset that is configured")
     if wanted in at_hand:
         return at_hand[wanted]
-    fitting = [
-        (key, r["encrypted_key"]) for key, r in ours if isinstance(key, ALGORITHMS[r["alg"]])
-    ]
-    for key, encrypted_key in fitting[:3]:
-        found = unwrap(key, encrypted_key)
+    fitting = [(key, r) for key, r in ours if isinstance(key, ALGORITHMS[r["alg"]])]
+    for key, recipient in fitting[:3]:
+        found = unwrap(key, recipient, wanted)
         if found and len(found) == 32 and bytes_eq(kek_id(found), wanted):
             return found
     raise Refused("KeyMismatch", 8, "no recipient unwraps to the KEK that the header names")
 
 
-def unwrap(key: bytes | RSAPrivateKey, encrypted_key: str) -> bytes | None:
+def unwrap(key: bytes | RSAPrivateKey, recipient: dict[str, Any], wanted: bytes) -> bytes | None:
+    encrypted_key = b64u(recipient["encrypted_key"])
     try:
-        if isinstance(key, bytes):
-            return aes_key_unwrap(key, b64u(encrypted_key))
-        oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), label=None)
-        return key.decrypt(b64u(encrypted_key), oaep)
-    except (InvalidUnwrap, ValueError):  # ValueError: RSA's answer, and lengths that cannot be
+        if isinstance(key, RSAPrivateKey):
+            oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), label=None)
+            return key.decrypt(encrypted_key, oaep)
+        if recipient["alg"] == "A256KW":
+            return aes_key_unwrap(key, encrypted_key)
+        iv, tag = (b64u(recipient.get(name)) for name in ("iv", "tag"))
+        if (len(iv), len(tag)) != (12, 16):
+            return None
+        return AESGCM(key).decrypt(iv, encrypted_key + tag, wanted)
+    except (InvalidUnwrap, InvalidTag, Refused, ValueError):  # ValueError: RSA's answer, lengths
         return None
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 
 from tests.independent_floe import Floe
@@ -22,6 +23,17 @@ def compact(value: object) -> bytes:
 
 def recipient_a256kw(kid: str, mek: bytes, kek: bytes) -> dict[str, str]:
     return {"kid": kid, "alg": "A256KW", "encrypted_key": b64u_text(aes_key_wrap(mek, kek))}
+
+
+def recipient_a256gcm(kid: str, mek: bytes, kek: bytes, iv: bytes) -> dict[str, str]:
+    sealed = AESGCM(mek).encrypt(iv, kek, kek_id(kek))
+    return {
+        "kid": kid,
+        "alg": "A256GCM",
+        "encrypted_key": b64u_text(sealed[:-16]),
+        "iv": b64u_text(iv),
+        "tag": b64u_text(sealed[-16:]),
+    }
 
 
 def keys_section(kek: bytes, dek: bytes, **recipients_or_keyset: Any) -> dict[str, Any]:

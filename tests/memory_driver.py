@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import keywrap
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from envelope import keyurl, resolvers
 from envelope.errors import KeyDisabled, KeyMismatch, KeyNotFound
+from envelope.jose import b64u_decode, b64u_encode
 from envelope.keys import WrappedKey
 from envelope.secret import Secret
 
@@ -73,13 +76,21 @@ class MemoryKey:
 
     def wrap(self, key: Secret, *, aad: bytes) -> WrappedKey:
         self._note("wrap")
+        if self.alg == "A256GCM":
+            iv = os.urandom(12)
+            sealed = AESGCM(self._own()).encrypt(iv, key.reveal(), aad)
+            params = {"iv": b64u_encode(iv), "tag": b64u_encode(sealed[-16:])}
+            return WrappedKey(self.kid, self.alg, sealed[:-16], params)
         return WrappedKey(self.kid, self.alg, keywrap.aes_key_wrap(self._own(), key.reveal()))
 
     def unwrap(self, wrapped: WrappedKey, *, aad: bytes) -> Secret:
         self._note("unwrap")
         try:
+            if self.alg == "A256GCM":
+                iv, tag = (b64u_decode(wrapped.params[name], name) for name in ("iv", "tag"))
+                return Secret(AESGCM(self._own()).decrypt(iv, wrapped.encrypted_key + tag, aad))
             return Secret(keywrap.aes_key_unwrap(self._own(), wrapped.encrypted_key))
-        except (keywrap.InvalidUnwrap, ValueError):
+        except (keywrap.InvalidUnwrap, InvalidTag, KeyError, ValueError):
             raise KeyMismatch("the ciphertext is not one of this key", kid=self.kid) from None
 
     def _own(self) -> bytes:

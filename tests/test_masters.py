@@ -251,3 +251,17 @@ def test_no_repr_shows_a_secret() -> None:
     kek = Kek.of(Secret(b"canary-canary-canary-canary-cana"))
     assert "canary" not in repr(kek)
     assert repr(kek.secret) in repr(kek)
+
+
+def test_a_copied_recipient_under_another_id_does_not_have_the_honest_one_refused(
+    clock: FakeClock,
+) -> None:
+    """Where the KEK's id is AAD, a forged header could otherwise poison what is remembered."""
+    kek = Kek.of(Secret.random())
+    with installed(MemoryDriver(metered=True, alg="A256GCM")):
+        masters = masters_of(clock)
+        wrapped = masters.wrap(kek, masters.find(KID))
+        assert set(wrapped.params) == {"iv", "tag"}
+        with pytest.raises(KeyMismatch):
+            masters.unwrap(wrapped, KID, bytes(32))
+        assert masters.unwrap(wrapped, KID, kek.id).id == kek.id

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import pytest
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 
 import envelope
 from envelope import errors, resolvers
+from envelope.jose import b64u_decode
 from envelope.keys import KeyResolver, MasterKey, WrappedKey
 from envelope.secret import Secret
 from tests.independent_reader import Refused, read, read_pipe
@@ -87,12 +90,21 @@ class FixedKey:
 
     def unwrap(self, wrapped: WrappedKey, *, aad: bytes) -> Secret:
         try:
+            if self.alg == "A256GCM":
+                return self._unwrap_gcm(wrapped, aad)
             if isinstance(self._key, bytes):
                 return Secret(aes_key_unwrap(self._key, wrapped.encrypted_key))
             oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), label=None)
             return Secret(self._key.decrypt(wrapped.encrypted_key, oaep))
-        except (InvalidUnwrap, ValueError):
+        except (InvalidUnwrap, InvalidTag, KeyError, ValueError):
             raise errors.KeyMismatch("no wrapped key of this key", kid=self.kid) from None
+
+    def _unwrap_gcm(self, wrapped: WrappedKey, aad: bytes) -> Secret:
+        assert isinstance(self._key, bytes)
+        iv, tag = (b64u_decode(wrapped.params[name], name) for name in ("iv", "tag"))
+        if (len(iv), len(tag)) != (12, 16):
+            raise ValueError("lengths of A256GCM")
+        return Secret(AESGCM(self._key).decrypt(iv, wrapped.encrypted_key + tag, aad))
 
 
 class FixedKeys:

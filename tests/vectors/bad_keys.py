@@ -8,7 +8,7 @@ from typing import Any
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 
 from tests.independent_reader import b64u_text, kek_wrap
-from tests.independent_writer import compact, recipient_a256kw
+from tests.independent_writer import compact, recipient_a256gcm, recipient_a256kw
 from tests.vectors.scene import (
     KEK,
     KIDS,
@@ -60,7 +60,27 @@ def add_untrusted(bad: Callable[..., None]) -> None:
     bad("keyset-unknown", "A keyset that is not configured", "UntrustedKey", 7, keyset)
 
 
+def add_gcm(bad: Callable[..., None]) -> None:
+    honest = recipient_a256gcm(KIDS["hsm"], MEKS["hsm"], KEK, stream("gcm")(12))
+    bound_to_another = recipient_a256gcm(
+        KIDS["hsm"], MEKS["hsm"], stream("gcm other")(32), bytes(12)
+    )
+    cases = {
+        "gcm-no-tag": ("A256GCM without a tag", {k: v for k, v in honest.items() if k != "tag"}),
+        "gcm-short-iv": ("A256GCM with 11 bytes of iv", honest | {"iv": b64u_text(bytes(11))}),
+        "gcm-altered-tag": (
+            "A256GCM whose tag does not hold",
+            honest | {"tag": b64u_text(bytes(16))},
+        ),
+        "gcm-other-kek": ("A256GCM that is bound to another KEK's id", bound_to_another),
+    }
+    for name, (what, recipient) in cases.items():
+        data = message(name, recipients=[recipient]).data()
+        bad(name, what, "KeyMismatch", 8, data, keys=["hsm"])
+
+
 def add_mismatches(bad: Callable[..., None]) -> None:
+    add_gcm(bad)
     rsa = recipient_rsa(KEK, "mismatch")
     says_rsa = LAKE | {"alg": "RSA-OAEP-256"}
     as_rsa = recipient_a256kw(KIDS["rsa"], MEKS["lake"], KEK)

@@ -7,7 +7,13 @@ from collections.abc import Callable
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 
 from tests.independent_reader import b64u_text, floe_of_file, kek_wrap
-from tests.independent_writer import compact, keys_section, recipient_a256kw, seal_body
+from tests.independent_writer import (
+    compact,
+    keys_section,
+    recipient_a256gcm,
+    recipient_a256kw,
+    seal_body,
+)
 from tests.vectors.scene import (
     KEK,
     KIDS,
@@ -133,6 +139,14 @@ def add_recipients(add: Callable[..., None], short: bytes) -> None:
         message("rsa", short, recipients=[rsa]).data(),
         plaintext=short,
         keys=["rsa"],
+    )
+    hsm = recipient_a256gcm(KIDS["hsm"], MEKS["hsm"], KEK, stream("hsm iv")(12))
+    add(
+        "a256gcm",
+        "One A256GCM recipient, which the KEK's id is bound to",
+        message("a256gcm", short, recipients=[hsm]).data(),
+        plaintext=short,
+        keys=["hsm"],
     )
     add(
         "two-recipients",

@@ -34,16 +34,18 @@ def stream(seed: str) -> Callable[[int], bytes]:
 
 
 KEK = stream("KEK")(32)
-MEKS = {name: stream(f"MEK {name}")(32) for name in ("lake", "other")}
+MEKS = {name: stream(f"MEK {name}")(32) for name in ("lake", "other", "hsm")}
 KIDS = {
     "lake": "local:lake/3f9c1e5a7b2d4860",
     "other": "local:other/90ab12cd34ef5678",
     "rsa": "local:producers/5566778899aabbcc",
+    "hsm": "local:hsm/77aa66bb55cc44dd",
 }
 KEYS: Json = {
     "lake": {"kid": KIDS["lake"], "alg": "A256KW", "key": MEKS["lake"].hex()},
     "other": {"kid": KIDS["other"], "alg": "A256KW", "key": MEKS["other"].hex()},
     "rsa": {"kid": KIDS["rsa"], "alg": "RSA-OAEP-256", "pem": RSA_FILE},
+    "hsm": {"kid": KIDS["hsm"], "alg": "A256GCM", "key": MEKS["hsm"].hex()},
 }
 LAKE = recipient_a256kw(KIDS["lake"], MEKS["lake"], KEK)
 BOUND: Json = {"context": {"table": "orders"}}
