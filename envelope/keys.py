@@ -8,14 +8,23 @@ one, and :mod:`envelope.testing.conformance` is the test that it has to pass.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from envelope.jose import b64u_encode
 from envelope.secret import Secret
 
-__all__ = ["Driver", "KeyAdmin", "KeyInfo", "KeyResolver", "MasterKey", "WrappedKey"]
+__all__ = [
+    "Driver",
+    "Finding",
+    "KeyAdmin",
+    "KeyExaminer",
+    "KeyInfo",
+    "KeyResolver",
+    "MasterKey",
+    "WrappedKey",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,3 +150,35 @@ class KeyAdmin(Protocol):
     def public(self, key: str) -> bytes: ...
     def backup(self, key: str | None, passphrase: Secret) -> bytes: ...
     def restore(self, blob: bytes, passphrase: Secret) -> list[KeyInfo]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing about a key that was tried: a line of ``envelope doctor``; no secrets.
+
+    ``level`` is ``ok``, ``warn`` or ``fail``. ``check`` says in a word what was
+    tried, ``text`` what came of it. ``exit`` is the exit status of a failure's error.
+    """
+
+    level: str
+    check: str
+    text: str
+    next_step: str | None = None
+    exit: int = 0
+
+
+@runtime_checkable
+class KeyExaminer(Protocol):
+    """A resolver that can say where on the way to a key things go wrong.
+
+    Without it, ``envelope doctor`` wraps and unwraps, and shows the error.
+    """
+
+    def examine_key(self, kid: str, *, wraps: bool, unwraps: bool) -> Iterator[Finding]:
+        """Try all that using the key takes, in order, up to what makes the rest pointless.
+
+        It changes nothing, and asks for no right that it does not report on.
+        ``wraps`` and ``unwraps`` say what the key ring needs; lacking the other
+        is no failure.
+        """
+        ...

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from envelope import keyurl
 from envelope.errors import AccessDenied, ConfigurationError, KeyDisabled, KeyNotFound
-from envelope.keys import Driver, KeyAdmin
+from envelope.keys import Driver, Finding, KeyAdmin, KeyExaminer
 from envelope.keyurl import KeyName
 from envelope_azure.admin import Admin
 from envelope_azure.keys import RSA_ALG, AzureKey, alg_of, path_of
@@ -66,7 +66,7 @@ class AzureKeys(Admin):
         if name.version is not None:
             return AzureKey(vault, name, self._alg(vault, name))
         try:
-            bundle = self._bundle(vault, name)
+            bundle = self.bundle(vault, name)
         except AccessDenied as error:
             if error.provider_code not in ("ForbiddenByRbac", "ForbiddenByPolicy"):
                 raise
@@ -75,7 +75,7 @@ class AzureKeys(Admin):
                 raise
             return AzureKey(vault, name, RSA_ALG)
         if not (bundle.get("attributes") or {}).get("enabled", True):
-            bundle = self._newest_enabled(vault, name)
+            bundle = self.newest_enabled(vault, name)
         found = keyurl.parse(str(bundle["key"]["kid"]))
         if (found.host, found.name) != (name.host, name.name) or found.version is None:
             raise KeyNotFound(f"the vault answered with {bundle['key']['kid']!a}", kid=kid)
@@ -85,22 +85,29 @@ class AzureKeys(Admin):
         here = self._settings["wrap"] == "local"
         return AzureKey(vault, exact, alg_of(bundle, kid), bundle, wrap_here=here)
 
+    def examine_key(self, kid: str, *, wraps: bool, unwraps: bool) -> Iterator[Finding]:
+        """See :class:`envelope.keys.KeyExaminer`, and :mod:`envelope_azure.examine`."""
+        from envelope_azure.examine import examine
+
+        return examine(self._settings, kid, wraps=wraps, unwraps=unwraps)
+
     def _alg(self, vault: Vault, name: KeyName) -> str:
         """Of an exact version. A vault's own keys are RSA keys; an HSM's have to be looked at."""
         if not vault.cloud.hsm:
             return RSA_ALG
         found = self._hsm_algs.get(name)
         if found is None:
-            found = self._hsm_algs[name] = alg_of(self._bundle(vault, name), str(name))
+            found = self._hsm_algs[name] = alg_of(self.bundle(vault, name), str(name))
         return found
 
-    def _bundle(self, vault: Vault, name: KeyName) -> dict[str, Any]:
+    def bundle(self, vault: Vault, name: KeyName) -> dict[str, Any]:
+        """What the vault tells of a key or version; not there is told from deleted."""
         try:
             return vault.ask("GET", path_of(name), kid=str(name), operation="resolve")
         except KeyNotFound as error:
             raise vault.missing(name, error) from None
 
-    def _newest_enabled(self, vault: Vault, name: KeyName) -> dict[str, Any]:
+    def newest_enabled(self, vault: Vault, name: KeyName) -> dict[str, Any]:
         """The enabled version that was made last, where the very last one is disabled."""
         enabled = [
             item
@@ -114,7 +121,7 @@ class AzureKeys(Admin):
                 f"no version of {name} is enabled", kid=str(name), operation="resolve"
             )
         newest = max(enabled, key=lambda item: int(item["attributes"].get("created", 0)))
-        return self._bundle(vault, keyurl.parse(str(newest["kid"])))
+        return self.bundle(vault, keyurl.parse(str(newest["kid"])))
 
 
 class AzureDriver:
@@ -151,3 +158,4 @@ if TYPE_CHECKING:  # the protocol holds
     _driver: Driver = AZURE
     _secrets: Driver = SECRET
     _admin: type[KeyAdmin] = AzureKeys
+    _examiner: type[KeyExaminer] = AzureKeys

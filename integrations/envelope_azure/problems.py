@@ -245,15 +245,6 @@ def _no_token(error: ClientAuthenticationError, about: dict[str, Any]) -> Envelo
         return _not_trusted("Entra ID", about)
     found = re.search(r"AADSTS\d+", text)
     about["provider_code"] = found[0] if found else type(error).__name__
-    if type(error).__name__ == "CredentialUnavailableError" or "DefaultAzureCredential" in text:
-        tried = re.findall(r"^\s*(\w+Credential): ", text, re.MULTILINE)
-        which = f" (tried: {', '.join(dict.fromkeys(tried))})" if tried else ""
-        return ConfigurationError(
-            f"no credential for Azure was found{which}",
-            next_step="Sign in (az login), set AZURE_CLIENT_ID and its companions, or name a "
-            "credential in the configuration.",
-            **about,
-        )
     steps = {
         "AADSTS7000215": "The client secret is wrong or of another application: set it anew.",
         "AADSTS7000222": "The client secret has expired: make a new one.",
@@ -263,6 +254,17 @@ def _no_token(error: ClientAuthenticationError, about: dict[str, Any]) -> Envelo
     step = steps.get(about["provider_code"])
     if "not configured to acquire tokens for tenant" in text:
         step = "Name the vault's tenant in additionally_allowed_tenants."
+    # A chain says of a credential that was refused what it says where there is none.
+    none = type(error).__name__ == "CredentialUnavailableError" or "DefaultAzureCredential" in text
+    if none and step is None:
+        tried = re.findall(r"^\s*(\w+Credential): ", text, re.MULTILINE)
+        which = f" (tried: {', '.join(dict.fromkeys(tried))})" if tried else ""
+        return ConfigurationError(
+            f"no credential for Azure was found{which}",
+            next_step="Sign in (az login), set AZURE_CLIENT_ID and its companions, or name a "
+            "credential in the configuration.",
+            **about,
+        )
     return AccessDenied(
         "Entra ID gave no token",
         next_step=step or "Check the credential; the provider's code says what is wrong.",
