@@ -56,15 +56,23 @@ def process_credential(credential: Any) -> dict[str, str]:
     return {"credential": name}
 
 
-def credential_for(settings: Mapping[str, Any], cloud: Cloud) -> Any:
-    """The process's credential of these settings; made once."""
+def credential_for(settings: Mapping[str, Any], cloud: Cloud, *, instead_of: Any = None) -> Any:
+    """The process's credential of these settings; made once.
+
+    Args:
+        settings: As :func:`envelope_azure.settings.checked` returned them.
+        cloud: Whose authority issues the tokens.
+        instead_of: One whose tokens a vault refused as expired. azure-identity goes by this
+            machine's clock and gives such a token again and again, for an hour; a new credential
+            has none to give. The first of all threads that say so makes it.
+    """
     made = runtime.current().state(_Made)
     authority = settings.get("authority") or os.environ.get("AZURE_AUTHORITY_HOST")
     authority = authority or cloud.authority
     key = canonical({**settings, "authority": authority})
     with made.lock:
         found = made.credentials.get(key)
-        if found is None:
+        if found is None or found is instead_of:
             found = made.credentials[key] = _chain(settings, authority)
         return found
 
@@ -190,7 +198,7 @@ class Guarded:
     """
 
     def __init__(self, credential: Any, resource: str) -> None:
-        self._credential = credential
+        self.credential = credential
         self._scope = f"{resource}/.default"
 
     def get_token(self, *scopes: str, **options: Any) -> AccessToken:
@@ -216,13 +224,14 @@ class Guarded:
                 next_step="Check the vault's name and what answers under it.",
             )
         chosen: TokenRequestOptions = options or {}
-        if hasattr(self._credential, "get_token_info"):
+        credential = self.credential  # which another thread may replace
+        if hasattr(credential, "get_token_info"):
             token: AccessTokenInfo = _within_deadline(
-                lambda: self._credential.get_token_info(*scopes, options=chosen)
+                lambda: credential.get_token_info(*scopes, options=chosen)
             )
             return token
         arguments = {k: v for k, v in chosen.items() if k in ("claims", "tenant_id", "enable_cae")}
-        old = _within_deadline(lambda: self._credential.get_token(*scopes, **arguments))
+        old = _within_deadline(lambda: credential.get_token(*scopes, **arguments))
         return AccessTokenInfo(old.token, old.expires_on)
 
 

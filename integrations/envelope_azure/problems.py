@@ -33,7 +33,10 @@ from envelope.errors import (
     VaultUnavailable,
 )
 
-__all__ = ["from_answer", "from_exception"]
+__all__ = ["TOKEN_EXPIRED", "from_answer", "from_exception"]
+
+TOKEN_EXPIRED = "TokenExpired"  # noqa: S105 - the code of an error
+"""The code of the error for a token that the vault, by its clock, finds expired."""
 
 _ROLES = {
     "get": "Key Vault Reader, or a Crypto role",
@@ -138,6 +141,7 @@ def _unauthorised(text: str, about: dict[str, Any]) -> EnvelopeError:
     if "AKV10022" in text or "audience" in text.lower():
         return AccessDenied("the token is for another resource than this vault", **about)
     if "expired" in text.lower():
+        about["provider_code"] = TOKEN_EXPIRED
         return VaultUnavailable("the token has expired", **about)
     return AccessDenied("the vault does not accept the token", **about)
 

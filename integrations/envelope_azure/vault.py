@@ -58,6 +58,7 @@ class Vault:
         self._settings = settings
         self._lock = threading.Lock()
         self._client: KeyClient | None = None
+        self._guarded: Guarded | None = None
 
     def __repr__(self) -> str:
         return f"Vault({self.host!r})"
@@ -78,9 +79,11 @@ class Vault:
             options["proxies"] = {"https": self._settings["proxy"]}
         if "ca_file" in self._settings:
             options["connection_verify"] = self._settings["ca_file"]
+        credential = credential_for(self._settings, self.cloud)
+        self._guarded = Guarded(credential, self.cloud.resource)
         return KeyClient(
             vault_url=self._url,
-            credential=Guarded(credential_for(self._settings, self.cloud), self.cloud.resource),
+            credential=self._guarded,
             transport=RequestsTransport(session=session, session_owner=False),
             retry_total=0,
             permit_redirects=False,  # a redirect would carry a key to wherever it says
@@ -112,10 +115,16 @@ class Vault:
         Raises:
             EnvelopeError: What the vault, the credential or the network said.
         """
+        used = self._guarded.credential if self._guarded else None
         try:
             return self._once(method, path, kid, operation, body, sealed)
-        except AccessDenied as error:
-            if error.provider_code != _TENANT and not str(error.provider_code).startswith("AADSTS"):
+        except (AccessDenied, VaultUnavailable) as error:
+            code = str(error.provider_code)
+            if code == problems.TOKEN_EXPIRED and self._guarded is not None:
+                self._guarded.credential = credential_for(
+                    self._settings, self.cloud, instead_of=used
+                )
+            elif code != _TENANT and not code.startswith("AADSTS"):
                 raise
         # A vault that moved to another tenant: the SDK believes its first challenge until the end
         # of the process, so a token of the old tenant is asked for again and again.

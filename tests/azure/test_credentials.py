@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from azure.core.credentials import AccessToken, AccessTokenInfo
 
+import envelope
 from envelope import caller
 from envelope.errors import AccessDenied, ConfigurationError, VaultUnavailable
+from envelope.ring import KeyRing
 from envelope_azure import process_credential
 from envelope_azure.clouds import cloud_of
 from envelope_azure.credentials import Guarded, credential_for
 from envelope_azure.settings import checked
+from tests.azure.conftest import Azure
 
 SCOPE = "https://vault.azure.net/.default"
 CLOUD = cloud_of("acme.vault.azure.net", {})
@@ -108,3 +111,17 @@ def test_a_secret_comes_from_where_the_settings_say(
     monkeypatch.setenv("CORP_SECRET", "canary-in-the-mine")
     made = credential_for(checked({**options, "client_secret_env": "CORP_SECRET"}), CLOUD)
     assert "canary" not in repr(made)
+
+
+def test_a_token_that_the_vault_finds_expired_is_not_offered_again(azure: Azure) -> None:
+    """azure-identity goes by this machine's clock, which may be behind the vault's."""
+    azure.client().create_rsa_key("lake", size=2048)
+    ring = KeyRing(azure.key(), limits={"kek_files": 1, "refresh": 0.001})
+    envelope.encrypt(b"x", keys=ring)
+    made = credential_for(checked({}), CLOUD)
+    azure.local.world.tokens.expire_all()
+    with caller.deadline(10):
+        assert envelope.decrypt(envelope.encrypt(b"x", keys=ring), keys=ring) == b"x"
+    renewed = credential_for(checked({}), CLOUD)
+    assert renewed is not made
+    assert credential_for(checked({}), CLOUD, instead_of=made) is renewed, "made once"
