@@ -12,10 +12,11 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs bench clean
+.PHONY: help demo demo-azure test check format docs bench clean
 
 help:
 	@echo 'make demo    encrypt, read, attack, rotate: a tour on real data, in under two minutes'
+	@echo 'make demo-azure  the same with keys in a local Azure Key Vault'
 	@echo 'make test    all tests'
 	@echo 'make check   lint, formatting, types, and which module may import which'
 	@echo 'make format  format the code and mend what ruff can mend'
@@ -25,6 +26,9 @@ help:
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo/flights.py
+
+demo-azure: $(VENV)/.demo,testing
+	$(BIN)/python demo/keyvault.py
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
@@ -50,7 +54,7 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An extra is installed again whenever pyproject.toml changes.
-$(VENV)/.dev $(VENV)/.demo $(VENV)/.bench: $(VENV)/.%: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.dev $(VENV)/.demo $(VENV)/.demo,testing $(VENV)/.bench: $(VENV)/.%: pyproject.toml | $(VENV)/bin/python
 	@echo 'Installing into $(VENV) (extra $*) …'
 	@$(PIP_INSTALL) --editable '.[$*]'
 	@touch $@

@@ -137,13 +137,23 @@ def say(text: str) -> None:
     print(f"\n{text}", flush=True)
 
 
-def shell(command: str) -> None:
-    """Run a command as a user would type it, and show both."""
+def shell(
+    command: str, *, refused: bool = False, environment: dict[str, str] | None = None
+) -> None:
+    """Run a command as a user would type it, and show both.
+
+    Args:
+        command: What is typed.
+        refused: Whether it has to fail.
+        environment: Of the command, instead of this program's.
+    """
     print(f"   $ {command}", flush=True)
     program = [sys.executable, "-m", *command.split()]
-    result = subprocess.run(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    result = subprocess.run(
+        program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
     print("   " + result.stdout.strip().replace("\n", "\n   "), flush=True)
-    if result.returncode:
+    if bool(result.returncode) != refused:
         sys.exit(f"it ended with {result.returncode}")
 
 
