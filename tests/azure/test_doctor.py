@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
+from envelope.errors import ConfigurationError, VaultUnavailable
 from envelope.secret import Secret
 from envelope.testing.conformance import spelled
 from envelope_azure.driver import AZURE
@@ -114,9 +115,7 @@ def test_a_single_version_is_examined_as_that(doctor: Doctor, azure: Azure) -> N
     assert "in the vault" in line(found, "wrap")["text"]
 
 
-def test_a_symmetric_key_of_a_managed_hsm_is_examined(
-    azure: Azure, cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_symmetric_key_of_a_managed_hsm_is_examined(azure: Azure, cli: Cli) -> None:
     hsm = azure.local.vault("doctor-hsm", suffix="managedhsm.azure.net")
     cli("keys", "create", f"azurekeyvault://{hsm.host}/lake")
     found = Doctor(azure, cli)(key=f"azurekeyvault://{hsm.host}/lake")
@@ -312,25 +311,61 @@ def test_throttling_shows(doctor: Doctor, azure: Azure) -> None:
     assert levels(found) == {"unwrap": "fail", "permission": "warn", "throttling": "warn"}
 
 
-def steps(host: str, kind: str, **options: Any) -> list[str]:
-    settings = checked({**options, "private_hosts": {host: "vault.azure.net"}})
-    way = Way(f"azurekeyvault://{host}/lake", host, settings)
-    return [found.text for found in getattr(way, kind)()]
+# --- Without a proxy ------------------------------------------------------------------------------
 
 
-def test_without_a_proxy_addresses_are_told_as_public_or_private(
-    azure: Azure, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def answered(host: str, *_: Any, **__: Any) -> list[Any]:
-        addresses = {"in.example": ["10.1.2.3"], "out.example": ["20.1.2.3", "2603:1030::1"]}
-        return [(0, 0, 0, "", (address, 443)) for address in addresses[host]]
+ADDRESSES = {
+    "kv.corp.example": ["127.0.0.1"],
+    "impostor.example": ["127.0.0.1"],
+    "in.example": ["10.1.2.3"],
+    "out.example": ["20.1.2.3", "2603:1030::1"],
+}
+
+
+@pytest.fixture
+def direct(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy, and a DNS that knows :data:`ADDRESSES` alone."""
+
+    def answered(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
+        if host not in ADDRESSES:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
+        return [(*kind, (address, port)) for address in ADDRESSES[host]]
 
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "*")
     monkeypatch.setattr(socket, "getaddrinfo", answered)
-    assert steps("in.example", "dns") == ["in.example is 10.1.2.3 (private)"]
-    (text,) = steps("out.example", "dns")
-    assert text == "out.example is 20.1.2.3 (public), 2603:1030::1 (public)"
+
+
+def way_to(host: str) -> Way:
+    settings = checked({"private_hosts": {host: "vault.azure.net"}})
+    return Way(f"azurekeyvault://{host}/lake", host, settings)
+
+
+@pytest.mark.usefixtures("direct")
+def test_without_a_proxy_addresses_are_told_as_public_or_private() -> None:
+    (private,) = way_to("in.example").dns()
+    assert private.text == "in.example is 10.1.2.3 (private)"
+    (public,) = way_to("out.example").dns()
+    assert public.text == "out.example is 20.1.2.3 (public), 2603:1030::1 (public)"
+    with pytest.raises(VaultUnavailable, match="does not resolve"):
+        list(way_to("nowhere.example").dns())
+
+
+@pytest.mark.usefixtures("direct")
+def test_without_a_proxy_the_vault_itself_is_connected_to(azure: Azure) -> None:
+    azure.local.vault("kv", suffix="corp.example")
+    way = way_to(f"kv.corp.example:{azure.local._ports.secure_port}")
+    before = list(azure.local.connections)
+    found = [each for step in (way.tcp, way.tls, way.ask, way.challenge) for each in step()]
+    assert [(each.level, each.check) for each in found] == [
+        ("ok", "TCP"),
+        ("ok", "TLS"),
+        ("ok", "challenge"),
+    ]
+    assert azure.local.connections == before
+    with pytest.raises(ConfigurationError, match=r"not trusted here \(Hostname mismatch"):
+        list(way_to(f"impostor.example:{azure.local._ports.secure_port}").tls())
 
 
 # --- Secrets --------------------------------------------------------------------------------------
