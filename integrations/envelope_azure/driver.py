@@ -83,7 +83,9 @@ class AzureKeys(Admin):
             raise KeyNotFound("the vault has a key of that name, and no certificate", kid=kid)
         exact = replace(name, version=found.version)
         here = self._settings["wrap"] == "local"
-        return AzureKey(vault, exact, alg_of(bundle, kid), bundle, wrap_here=here)
+        return AzureKey(
+            vault, exact, alg_of(bundle, kid, self._settings["hsm_alg"]), bundle, wrap_here=here
+        )
 
     def examine_key(self, kid: str, *, wraps: bool, unwraps: bool) -> Iterator[Finding]:
         """See :class:`envelope.keys.KeyExaminer`, and :mod:`envelope_azure.examine`."""
@@ -97,7 +99,8 @@ class AzureKeys(Admin):
             return RSA_ALG
         found = self._hsm_algs.get(name)
         if found is None:
-            found = self._hsm_algs[name] = alg_of(self.bundle(vault, name), str(name))
+            found = alg_of(self.bundle(vault, name), str(name), self._settings["hsm_alg"])
+            self._hsm_algs[name] = found
         return found
 
     def bundle(self, vault: Vault, name: KeyName) -> dict[str, Any]:

@@ -33,16 +33,32 @@ from envelope.keyurl import KeyName
 from envelope.secret import Secret
 from envelope_azure.vault import Vault
 
-__all__ = ["RSA_ALG", "AzureKey", "alg_of", "kid_of", "path_of", "public_half"]
+__all__ = [
+    "AES_ALG",
+    "GCM_ALG",
+    "RSA_ALG",
+    "AzureKey",
+    "alg_of",
+    "kid_of",
+    "path_of",
+    "public_half",
+]
 
 RSA_ALG = "RSA-OAEP-256"
-_AES_ALG = "A256KW"
+AES_ALG = "A256KW"
+GCM_ALG = "A256GCM"
+_GCM_MEMBERS = ("iv", "tag")  # made by the HSM, never by us
 _OAEP = padding.OAEP(padding.MGF1(SHA256()), SHA256(), None)
 _LEAST_BITS = 2048
 
 
-def alg_of(bundle: Mapping[str, Any], kid: str) -> str:
+def alg_of(bundle: Mapping[str, Any], kid: str, hsm_alg: str = AES_ALG) -> str:
     """The one algorithm that a key is used with, by its kind.
+
+    Args:
+        bundle: What the vault told of the key.
+        kid: Its name, for errors.
+        hsm_alg: What symmetric keys are used with, as the settings say.
 
     Raises:
         KeyOperationForbidden: Keys of this kind do not wrap, or this one is too short.
@@ -54,7 +70,7 @@ def alg_of(bundle: Mapping[str, Any], kid: str) -> str:
             raise KeyOperationForbidden("the RSA key has less than 2048 bits", kid=kid)
         return RSA_ALG
     if kind in ("oct", "oct-HSM"):
-        return _AES_ALG
+        return hsm_alg
     raise KeyOperationForbidden(
         f"a key of the kind {kind} does not wrap keys", kid=kid, operation="resolve"
     )
@@ -91,7 +107,7 @@ class AzureKey:
     def __repr__(self) -> str:
         return f"AzureKey({self.kid!r})"
 
-    def wrap(self, key: Secret, *, aad: bytes) -> WrappedKey:  # noqa: ARG002 - neither algorithm has AAD
+    def wrap(self, key: Secret, *, aad: bytes) -> WrappedKey:
         """See :class:`envelope.keys.MasterKey`.
 
         Raises:
@@ -102,28 +118,33 @@ class AzureKey:
             _check_usable(self._bundle, self.kid)
         if self._public is not None:
             return WrappedKey(self.kid, self.alg, self._public.encrypt(key.reveal(), _OAEP))
-        answer = self._ask("wrap", key)
-        return WrappedKey(
-            self._answered_by(answer, "wrap"), self.alg, b64u_decode(answer["value"], "value")
-        )
+        bound = {"aad": b64u_encode(aad)} if self.alg == GCM_ALG else {}
+        answer = self._ask("wrap", key, bound)
+        kid = self._answered_by(answer, "wrap")
+        params = {name: str(answer[name]) for name in _GCM_MEMBERS} if bound else {}
+        return WrappedKey(kid, self.alg, b64u_decode(answer["value"], "value"), params)
 
-    def unwrap(self, wrapped: WrappedKey, *, aad: bytes) -> Secret:  # noqa: ARG002 - as in wrap
+    def unwrap(self, wrapped: WrappedKey, *, aad: bytes) -> Secret:
         """See :class:`envelope.keys.MasterKey`.
 
         Raises:
             KeyMismatch: It does not unwrap, or says that it was wrapped otherwise.
             KeyDisabled, AccessDenied, KeyNotFound, VaultUnavailable: What the vault said.
         """
-        if wrapped.alg != self.alg or wrapped.params:
+        bound = _GCM_MEMBERS if self.alg == GCM_ALG else ()
+        if wrapped.alg != self.alg or set(wrapped.params) != set(bound):
             raise KeyMismatch(
                 f"{self.kid} unwraps {self.alg} alone", kid=self.kid, operation="unwrap"
             )
-        answer = self._ask("unwrap", wrapped.encrypted_key)
+        members = {**wrapped.params, "aad": b64u_encode(aad)} if bound else {}
+        answer = self._ask("unwrap", wrapped.encrypted_key, members)
         key = Secret(b64u_decode(answer.pop("value").reveal().decode(), "value"))
         self._answered_by(answer, "unwrap")
         return key
 
-    def _ask(self, operation: str, value: Secret | bytes) -> dict[str, Any]:
+    def _ask(
+        self, operation: str, value: Secret | bytes, members: Mapping[str, str]
+    ) -> dict[str, Any]:
         try:
             return self._vault.ask(
                 "POST",
@@ -133,6 +154,7 @@ class AzureKey:
                 body={
                     "alg": self.alg,
                     "value": value if isinstance(value, Secret) else b64u_encode(value),
+                    **members,
                 },
                 sealed="value" if operation == "unwrap" else None,
             )

@@ -41,7 +41,7 @@ _TEXTS = (
     "ca_file",
 )
 _FILES = ("client_secret_file", "certificate_file", "ca_file")
-_NAMES = (*_TEXTS, "credential", "additionally_allowed_tenants", "wrap", "private_hosts")
+_NAMES = (*_TEXTS, "credential", "additionally_allowed_tenants", "hsm_alg", "wrap", "private_hosts")
 
 
 def checked(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,6 +69,9 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigurationError(f"azurekeyvault: {name} must be a text")
         settings[name] = os.path.abspath(text) if name in _FILES else text
     settings["additionally_allowed_tenants"] = _texts(options, "additionally_allowed_tenants")
+    settings["hsm_alg"] = options.get("hsm_alg", "A256KW")
+    if settings["hsm_alg"] not in ("A256KW", "A256GCM"):
+        raise ConfigurationError("azurekeyvault: hsm_alg is 'A256KW' or 'A256GCM'")
     settings["wrap"] = options.get("wrap", "local")
     if settings["wrap"] not in ("local", "vault"):
         raise ConfigurationError("azurekeyvault: wrap is 'local' or 'vault'")

@@ -84,8 +84,8 @@ class TestAnHsmBackedRsaKey(TestAnRsaKey):
 
 
 class TestASymmetricKeyOfAManagedHsm(MasterKeyConformance):
-    @pytest.fixture
-    def subject(self, azure: Azure) -> Subject:
+    @pytest.fixture(params=["A256KW", "A256GCM"])
+    def subject(self, azure: Azure, request: pytest.FixtureRequest) -> Subject:
         hsm = azure.local.vault(f"{azure.vault.name}-hsm", suffix="managedhsm.azure.net")
         client = azure.client(hsm.host)
         client.create_oct_key("lake", size=256)
@@ -96,11 +96,11 @@ class TestASymmetricKeyOfAManagedHsm(MasterKeyConformance):
 
         return Subject(
             AZURE,
-            {},
+            {"hsm_alg": request.param},
             f"azurekeyvault://{hsm.host}/lake",
             f"azurekeyvault://{hsm.host}/other",
             f"azurekeyvault://{hsm.host}/missing",
-            alg="A256KW",
+            alg=request.param,
             rotate=lambda: client.create_oct_key("lake", size=256),
             disable=disable,
             deny=lambda: hsm.revoke(azure.local.world.principal("developer")),
@@ -121,7 +121,11 @@ class TestASymmetricKeyOfAManagedHsm(MasterKeyConformance):
                 wrapped.kid.partition("/keys/")[1][1:]
                 + wrapped.kid.partition("/keys/")[2]
                 + "/unwrapkey",
-                json={"alg": "A256KW", "value": b64u_encode(wrapped.encrypted_key)},
+                json={
+                    "alg": wrapped.alg,
+                    "value": b64u_encode(wrapped.encrypted_key),
+                    **({**wrapped.params, "aad": b64u_encode(AAD)} if wrapped.params else {}),
+                },
             )
         )
         assert b64u_decode(answer.json()["value"], "value") == key.reveal()
@@ -172,6 +176,18 @@ class TestTheKeyOfACertificate(MasterKeyConformance):
             rotate=lambda: client.begin_create_certificate("lake", policy).result(),
             deny=lambda: azure.vault.revoke(azure.local.world.principal("developer")),
         )
+
+
+def test_a_key_under_a256gcm_is_bound_to_its_keks_id(azure: Azure) -> None:
+    hsm = azure.local.vault(f"{azure.vault.name}-hsm", suffix="managedhsm.azure.net")
+    azure.client(hsm.host).create_oct_key("lake", size=256)
+    key = resolver(hsm_alg="A256GCM").resolve(f"azurekeyvault://{hsm.host}/lake")
+    wrapped = key.wrap(Secret.random(), aad=AAD)
+    with pytest.raises(KeyMismatch):
+        key.unwrap(wrapped, aad=bytes([1]) + AAD[1:])
+    settings = {"azurekeyvault": {"hsm_alg": "A256GCM"}}
+    ring = KeyRing(f"azurekeyvault://{hsm.host}/lake", settings=settings)
+    assert envelope.decrypt(envelope.encrypt(b"x", keys=ring), keys=ring) == b"x"
 
 
 @pytest.mark.parametrize("value", ["no base64!", "c2hvcnQ=", ""])
