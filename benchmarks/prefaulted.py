@@ -10,12 +10,13 @@ beside it writes over an existing file too.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-__all__ = ["OverExisting", "into_existing"]
+__all__ = ["OverExisting", "into_existing", "opened_over"]
 
 
 class OverExisting:
@@ -51,3 +52,14 @@ def into_existing(verb: Callable[..., Any], source: Path, target: Path, **option
         # The name has to be another one than the file's that is written over: an existing
         # target would be looked at.
         verb(source, target.with_name("unused"), **options)
+
+
+@contextmanager
+def opened_over(target: Path) -> Iterator[None]:
+    """Inside, ``envelope.open`` writes over an existing file."""
+
+    def sink(*_: object, **__: object) -> OverExisting:
+        return OverExisting(target)
+
+    with mock.patch("envelope.streams.open_sink", sink):
+        yield

@@ -12,6 +12,7 @@ import envelope
 from benchmarks.copies import copy_fresh, copy_over, fill, pump
 from benchmarks.machine import file_system
 from benchmarks.plan import MIB, Plan
+from benchmarks.prefaulted import opened_over
 from benchmarks.results import Row, Table, ratios
 from benchmarks.rounds import Contestant, interleave
 from benchmarks.scene import Scene
@@ -19,18 +20,19 @@ from benchmarks.scene import Scene
 __all__ = ["alone", "beside_a_busy_thread"]
 
 _OVER = "copy over an existing file"
+_BOTH_OVER = "copy; both over existing files"
 _FRESH = "copy into a new file"
 _OUT = "read, and write to a file"
 
 
 def alone(plan: Plan) -> Table:
     """Programs that write and read a stream, against programs that copy a file."""
-    size = plan.fitting(plan.memory, 8)
+    size = plan.fitting(plan.memory, 9)
     with plan.folder(plan.memory) as folder:
         seconds = _run(folder, size, plan.rounds)
     rows = (
-        Row("write", _FRESH, ratios(seconds["write"], seconds["fresh"]), target=1.0),
-        Row("write", _OVER, ratios(seconds["write"], seconds["over"])),
+        Row("write", _BOTH_OVER, ratios(seconds["write over"], seconds["over"]), target=1.0),
+        Row("write", _FRESH, ratios(seconds["write"], seconds["fresh"])),
         Row("read", _OVER, ratios(seconds["read"], seconds["over"]), target=1.0),
         Row(_OUT, _OVER, ratios(seconds["out"], seconds["over"]), target=1.0),
     )
@@ -41,8 +43,8 @@ def alone(plan: Plan) -> Table:
         "1 MiB readinto and write, default threads; copy: the same loop between plain files",
         rows,
         (
-            "*Write* reads a plain file and writes to `envelope.open`, into a new file that is "
-            "renamed at the end. *Read* reads from `envelope.open` into a buffer; *and write to a "
+            "*Write* reads a plain file and writes to `envelope.open`: over an existing file, as in "
+            "the first table, or into a new file that is renamed at the end. *Read* reads from `envelope.open` into a buffer; *and write to a "
             "file* writes that over an existing plain file as well.",
         ),
     )
@@ -51,7 +53,7 @@ def alone(plan: Plan) -> Table:
 def beside_a_busy_thread(plan: Plan) -> Table:
     """The same while a pure-Python thread wants the interpreter lock all the time."""
     # A quarter: beside such a thread, everything takes ten times as long.
-    size = max(plan.fitting(plan.memory, 8) // 4, MIB)
+    size = max(plan.fitting(plan.memory, 9) // 4, MIB)
     rounds = plan.fewer(7)
     with plan.folder(plan.memory) as folder, _busy():
         seconds = _run(folder, size, rounds, whole=True)
@@ -83,10 +85,12 @@ def _run(folder: Path, size: int, rounds: int, *, whole: bool = False) -> dict[s
     sealed, written, plainly = folder / "sealed", folder / "written", folder / "plainly"
     envelope.encrypt_file(plain, sealed, keys=ring, durable=False)
     over = fill(folder / "over", size)
+    sealed_over = fill(folder / "sealed over", size + 8 * MIB)
     contestants = [
         Contestant("over", functools.partial(copy_over, plain, over)),
         Contestant("fresh", functools.partial(copy_fresh, plain, folder / "fresh")),
         Contestant("write", functools.partial(_write, plain, written, ring)),
+        Contestant("write over", functools.partial(_write_over, plain, sealed_over, ring)),
         Contestant("read", functools.partial(_read, sealed, None, ring)),
         Contestant("out", functools.partial(_read, sealed, over, ring)),
     ]
@@ -102,6 +106,11 @@ def _run(folder: Path, size: int, rounds: int, *, whole: bool = False) -> dict[s
 def _write(plain: Path, target: Path, ring: envelope.KeyRing) -> None:
     with envelope.open(target, "wb", keys=ring, durable=False) as file:
         pump(plain, file)
+
+
+def _write_over(plain: Path, target: Path, ring: envelope.KeyRing) -> None:
+    with opened_over(target):
+        _write(plain, target, ring)
 
 
 def _read(sealed: Path, target: Path | None, ring: envelope.KeyRing) -> None:
