@@ -43,9 +43,10 @@ def alone(plan: Plan) -> Table:
         "1 MiB readinto and write, default threads; copy: the same loop between plain files",
         rows,
         (
-            "*Write* reads a plain file and writes to `envelope.open`: over an existing file, as in "
-            "the first table, or into a new file that is renamed at the end. *Read* reads from `envelope.open` into a buffer; *and write to a "
-            "file* writes that over an existing plain file as well.",
+            "*Write* reads a plain file and writes to `envelope.open`: over an existing file, as "
+            "in the first table, or into a new one that is renamed at the end. *Read* reads from "
+            "`envelope.open` into a buffer; *and write to a file* writes that over an existing "
+            "plain file as well.",
         ),
     )
 
