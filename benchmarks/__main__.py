@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import plan as plans
+from benchmarks.azure_opens import azure
 from benchmarks.fresh_processes import imports, memory, unwraps
 from benchmarks.machine import describe, moment
 from benchmarks.page import write_page
@@ -40,6 +41,7 @@ MEASURES: dict[str, Callable[[Plan], Table]] = {
     "unwraps": unwraps,
     "rewrap": rewraps,
     "imports": imports,
+    "azure": azure,
     "peers": peers,
 }
 

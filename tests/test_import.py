@@ -39,6 +39,12 @@ def test_a_verb_loads_the_cryptography_but_no_command_line() -> None:
     assert not loaded & {"typer", "rich", "click"}
 
 
+def test_a_verb_loads_nothing_of_an_installed_vendors_sdk() -> None:
+    # So the extra [azure] costs who does not use it nothing, and a key ring names a scheme first.
+    loaded = imported_by("import envelope; envelope.encrypt; envelope.open; envelope.KeyRing")
+    assert not loaded & {"azure", "envelope_azure", "msal", "requests", "jwt"}
+
+
 @pytest.mark.parametrize("name", envelope.__all__)
 def test_a_public_name_is_reachable_and_documented(name: str) -> None:
     value = getattr(envelope, name)
