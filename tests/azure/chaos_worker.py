@@ -55,6 +55,7 @@ class Worker:
         self.lock = threading.Lock()
         self.written: list[str] = []
         self.read: list[str] = []
+        self.behind: list[int] = []
         self.failed: Counter[str] = Counter()
         self.untyped: list[str] = []
         self.wrong: list[str] = []
@@ -66,6 +67,8 @@ class Worker:
         unsubscribe = events.subscribe(self._count)
         with ThreadPoolExecutor(self.threads) as pool:
             list(pool.map(self._share, range(self.threads)))
+            self._end_of(self.me).touch()
+            list(pool.map(self._rest, range(self.threads)))
         unsubscribe()
         return {
             "written": self.written,
@@ -89,10 +92,29 @@ class Worker:
         for number in range(thread, self.count, self.threads):
             time.sleep(pace.uniform(0, 0.4))  # or all would be over before anything goes wrong
             self._try("encrypt", self._write, f"{self.me}-{number}")
-            if number >= LAG:
-                self._try("decrypt", self._open, f"{self.other}-{number - LAG}")
-        for number in range(max(0, self.count - LAG) + thread, self.count, self.threads):
-            self._try("decrypt", self._open, f"{self.other}-{number}")
+            if number >= LAG and not self._read_if_there(number - LAG):
+                with self.lock:
+                    self.behind.append(number - LAG)
+
+    def _rest(self, thread: int) -> None:
+        """What the other process had not written when its turn was, and its last files."""
+        last = range(max(0, self.count - LAG), self.count)
+        for number in [*self.behind, *last][thread :: self.threads]:
+            while not self._read_if_there(number):
+                if self._end_of(self.other).exists():
+                    self._read_if_there(number)
+                    break
+                time.sleep(0.05)
+
+    def _end_of(self, process: int) -> Path:
+        return self.folder.with_name(f"all-written-{process}")
+
+    def _read_if_there(self, number: int) -> bool:
+        name = f"{self.other}-{number}"
+        there = (self.folder / name).exists()
+        if there:
+            self._try("decrypt", self._open, name)
+        return there
 
     def _try(self, what: str, work: Any, name: str) -> None:
         try:
@@ -118,10 +140,7 @@ class Worker:
             self.written.append(name)
 
     def _open(self, name: str) -> None:
-        path = self.folder / name
-        if not path.exists():  # the other one is behind, or its write failed
-            return
-        with envelope.open(path, keys=self.ring, context={"name": name}) as file:
+        with envelope.open(self.folder / name, keys=self.ring, context={"name": name}) as file:
             if file.read() != content(name):
                 self.wrong.append(name)
         with self.lock:
