@@ -15,7 +15,7 @@ from typing import Any
 
 from envelope import caller, header, hierarchy, jose, keyurl
 from envelope.caches import Cache
-from envelope.errors import EnvelopeError, LimitExceeded
+from envelope.errors import EnvelopeError, KeyDisabled, KeyExpired, KeyNotFound, LimitExceeded
 from envelope.events import KekCreated, emit
 from envelope.keys import MasterKey, WrappedKey
 from envelope.limits import Limits
@@ -165,11 +165,11 @@ class Keks:
         if writing is not None:
             writing.check_at = self._clock()
 
-    def recipients(self) -> list[MasterKey]:
-        """The newest versions of all recipients, each once."""
+    def recipients(self, *, now: bool = False) -> list[MasterKey]:
+        """The newest versions of all recipients, each once; ``now``: as the vault has them now."""
         found: dict[keyurl.KeyName, MasterKey] = {}
         for key in self._encrypt_to:
-            master = self.masters.newest(key)
+            master = self.masters.find(key, age=0) if now else self.masters.newest(key)
             found.setdefault(keyurl.parse(master.kid), master)
         return list(found.values())
 
@@ -190,7 +190,18 @@ class Keks:
                 before.check_at = now
             raise
         if before is None or not usable or before.masters != tuple(m.kid for m in masters):
-            self._writing = self._made(masters)
+            self._writing = self._made_by(masters)
+
+    def _made_by(self, masters: Sequence[MasterKey]) -> WritingKek:
+        try:
+            return self._made(masters)
+        except (KeyDisabled, KeyExpired, KeyNotFound):
+            # A metered vault was asked for its newest versions a moment ago, and one of them has
+            # been taken out of service since.
+            looked_up = self.recipients(now=True)
+            if [master.kid for master in looked_up] == [master.kid for master in masters]:
+                raise
+        return self._made(looked_up)
 
     def _made(self, masters: Sequence[MasterKey]) -> WritingKek:
         kek = Kek.of(Secret.random(hierarchy.KEY_BYTES))

@@ -412,3 +412,22 @@ def test_all_errors_of_this_layer_are_envelope_errors(
     driver.fail = lambda operation, kid: KeyError(kid)
     with pytest.raises(EnvelopeError):
         keks_of(clock).writing()
+
+
+def test_a_version_that_was_disabled_since_it_was_looked_up_is_looked_up_again() -> None:
+    with installed(MemoryDriver(metered=True)) as driver:
+        keks = Keks("ring", {"local": {}}, ["local:lake"], Limits(kek_files=1))
+        assert keks.writing().masters == ("local:lake/v1",)
+        driver.rotate("local:lake")
+        driver.disabled.add("local:lake/v1")
+        assert keks.writing().masters == ("local:lake/v2",)
+
+
+def test_a_key_of_which_no_other_version_is_enabled_is_disabled_after_one_more_look() -> None:
+    with installed(MemoryDriver(metered=True)) as driver:
+        keks = Keks("ring", {"local": {}}, ["local:lake"], Limits(kek_files=1))
+        keks.writing()
+        driver.disabled.add("local:lake/v1")
+        with pytest.raises(KeyDisabled):
+            keks.writing()
+        assert driver.calls["resolve"] == 2
