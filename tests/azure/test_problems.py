@@ -90,7 +90,8 @@ FAULTS: list[tuple[str, dict[str, Any], type[EnvelopeError], str, str]] = [
     ("502", {"status": 502}, VaultUnavailable, "answered 502", "Try again"),
     ("503", {"status": 503}, VaultUnavailable, "answered 503", "Try again"),
     ("408", {"status": 408}, VaultUnavailable, "answered 408", "Try again"),
-    ("dropped", {"drop": True}, VaultUnavailable, "connection to", "Try again"),
+    # On a busy machine the end of a connection may come later than the deadline.
+    ("dropped", {"drop": True}, VaultUnavailable, "connection to|no answer of", "Try again"),
 ]
 
 
@@ -108,7 +109,7 @@ def test_what_the_vault_says_becomes_a_typed_error(
 ) -> None:
     azure.local.world.faults.add(host=azure.host, operation="unwrapkey", times=None, **fault)
     error = refused(azure, kind, kid)
-    assert message in str(error)
+    assert any(part in str(error) for part in message.split("|"))
     assert any(part in error.next_step for part in step.split("|"))
 
 
