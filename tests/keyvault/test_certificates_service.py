@@ -14,6 +14,7 @@ from azure.keyvault.certificates import (
     CertificateContact,
     CertificateContentType,
     CertificatePolicy,
+    PlatformManaged,
 )
 from azure.keyvault.secrets import SecretClient
 from cryptography import x509
@@ -299,3 +300,46 @@ def test_every_version_of_the_api_that_the_client_speaks_is_served(
     client = lab.client(CertificateClient, lab.vault(), api_version=version)
     made = client.begin_create_certificate("lake", CertificatePolicy.get_default()).result()
     assert client.get_certificate("lake").id == made.id
+
+
+def test_a_certificate_that_its_caller_has_encoded_already_is_merged_too(
+    certificates: CertificateClient,
+) -> None:
+    policy = CertificatePolicy("Unknown", subject="CN=lake.example", key_size=2048)
+    request = x509.load_der_x509_csr(
+        certificates.begin_create_certificate("lake", policy).result().csr
+    )
+    authority = ec.generate_private_key(ec.SECP256R1())
+    signed = issued(authority, request.public_key()).public_bytes(Encoding.DER)
+    made = certificates.merge_certificate("lake", [base64.b64encode(signed)])
+    assert bytes(made.cer) == signed
+
+
+def test_a_certificate_says_whether_its_chain_keeps_its_order(
+    certificates: CertificateClient,
+) -> None:
+    policy = CertificatePolicy.get_default()
+    plain = certificates.begin_create_certificate("plain", policy).result()
+    kept = certificates.begin_create_certificate("kept", policy, preserve_order=True).result()
+    assert (plain.properties.preserve_order, kept.properties.preserve_order) == (False, True)
+    assert certificates.get_certificate_operation("kept").preserve_order is True
+
+
+def test_a_request_that_somebody_else_signs_says_that_it_is_to_be_merged(
+    certificates: CertificateClient,
+) -> None:
+    policy = CertificatePolicy(issuer_name="Unknown", subject="CN=lake.example")
+    found = certificates.begin_create_certificate("theirs", policy).result()
+    assert "merge" in found.status_details.lower()
+
+
+def test_a_policy_keeps_what_the_vault_has_no_use_for(certificates: CertificateClient) -> None:
+    policy = CertificatePolicy(
+        subject="CN=lake.example",
+        key_usage=["decipherOnly"],
+        platform_managed=PlatformManaged(certificate_usage="tls-server"),
+    )
+    certificates.begin_create_certificate("odd", policy).result()
+    found = certificates.get_certificate_policy("odd")
+    assert found.key_usage == ["decipherOnly"]
+    assert found.platform_managed.certificate_usage == "tls-server"

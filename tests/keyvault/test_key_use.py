@@ -164,6 +164,13 @@ def test_aes_cbc_encrypts(lab: Lab, hsm: KeyClient, alg: str) -> None:
     assert refusal(lambda: client.decrypt(alg, sealed.ciphertext, iv=b"i")) == INCORRECT
 
 
+def test_aes_cbc_without_padding_fills_the_last_block_with_zeros(lab: Lab, hsm: KeyClient) -> None:
+    client = lab.crypto(hsm.create_oct_key("kek", hardware_protected=True).id)
+    sealed = client.encrypt("A256CBC", b"odd", iv=b"i" * 16)
+    found = client.decrypt("A256CBC", sealed.ciphertext, iv=sealed.iv).plaintext
+    assert found == b"odd" + bytes(13)
+
+
 def test_an_aes_key_takes_the_algorithms_of_its_size_alone(lab: Lab, hsm: KeyClient) -> None:
     client = lab.crypto(hsm.create_oct_key("kek", size=128, hardware_protected=True).id)
     for alg in ("A256KW", "A192KW", "RSA-OAEP-256"):

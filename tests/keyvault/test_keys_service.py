@@ -300,3 +300,32 @@ def test_the_log_tells_each_call(lab: Lab, keys: KeyClient) -> None:
     assert (second.operation, second.status, second.principal) == ("create_key", 200, "developer")
     assert (third.operation, third.status, third.error) == ("get_key", 404, "KeyNotFound")
     assert (third.method, third.host, third.path) == ("GET", "acme.vault.azure.net", "/keys/nope/")
+
+
+def test_a_name_that_no_key_has_has_no_versions(keys: KeyClient) -> None:
+    assert list(keys.list_properties_of_key_versions("nothing")) == []
+
+
+def test_a_key_that_goes_between_two_pages_of_a_list_hides_no_other(keys: KeyClient) -> None:
+    for name in "abcd":
+        keys.create_ec_key(name)
+    pages = keys.list_properties_of_keys(max_page_size=2).by_page()
+    assert [one.name for one in next(pages)] == ["a", "b"]
+    keys.begin_delete_key("a")
+    keys.begin_delete_key("b")
+    assert [one.name for one in next(pages)] == ["c", "d"]
+
+
+def test_an_immutable_release_policy_stays(keys: KeyClient) -> None:
+    policy = KeyReleasePolicy(b'{"version":"1.0.0"}', immutable=True)
+    keys.create_rsa_key("k", hardware_protected=True, exportable=True, release_policy=policy)
+    keys.update_key_properties("k", tags={"a": "b"}, release_policy=policy)
+    other = KeyReleasePolicy(b'{"version":"1.0.0","anyOf":[]}', immutable=True)
+    found = refusal(lambda: keys.update_key_properties("k", release_policy=other))
+    assert found[:2] == (400, "BadParameter")
+
+
+def test_an_hsm_attests_to_no_key(lab: Lab) -> None:
+    client = lab.keys(lab.vault("safe", suffix="managedhsm.azure.net"))
+    client.create_rsa_key("k", hardware_protected=True)
+    assert refusal(lambda: client.get_key_attestation("k"))[:2] == (400, "NotSupported")

@@ -268,7 +268,7 @@ WATCHED = textwrap.dedent(
                     used.append(kind)
         for url in ("https://real.vault.azure.net/keys", "https://example.com/",
                     "http://example.com/", "https://8.8.8.8/", "http://169.254.169.254:81/",
-                    "https://management.azure.com/"):
+                    "https://portal.azure.com/"):
             try:
                 answer = requests.get(url, timeout=30)
             except requests.RequestException:
@@ -463,3 +463,14 @@ def test_secrets_do_not_show_in_a_repr(local: LocalKeyVault) -> None:
     assert who.client_secret not in repr(local)
     with pytest.raises(TypeError):
         pickle.dumps(local)
+
+
+def test_a_tool_that_asks_for_its_subscriptions_has_none(keyvault: LocalKeyVault) -> None:
+    token = DefaultAzureCredential().get_token("https://management.azure.com/.default").token
+    found = requests.get(
+        "https://management.azure.com/subscriptions",
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=10,
+    )
+    assert found.json()["value"] == []
+    assert keyvault.sign_ins.calls[-1].operation == "subscriptions"

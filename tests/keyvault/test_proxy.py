@@ -111,7 +111,7 @@ def test_names_are_the_same_in_any_case(local: LocalKeyVault) -> None:
     "target",
     [
         "example.com:443",
-        "management.azure.com:443",
+        "portal.azure.com:443",
         "acme.vault.azure.net:8443",
         "acme.vault.azure.net:80",
         "acme.vault.azure.net.example.com:443",

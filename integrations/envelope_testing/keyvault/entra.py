@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from . import subscriptions
 from .credentials import ASSERTION_TYPE, AssertionRejected, Credentials
 from .signins import noted
 
@@ -48,11 +49,15 @@ OPERATIONS = {
 }
 #: Tenants that stand for whichever tenant the signed-in account has.
 _ANY_TENANT = ("common", "organizations", "consumers")
-#: Resources that have tokens here: those of Key Vault and Managed HSM in every cloud.
-_RESOURCES = tuple(
-    f"https://{kind}.{cloud}"
-    for kind in ("vault", "managedhsm")
-    for cloud in ("azure.net", "azure.cn", "usgovcloudapi.net")
+#: Resources that have tokens here: those of Key Vault and Managed HSM in every cloud, and the
+#: resource manager.
+_RESOURCES = (
+    *(
+        f"https://{kind}.{cloud}"
+        for kind in ("vault", "managedhsm")
+        for cloud in ("azure.net", "azure.cn", "usgovcloudapi.net")
+    ),
+    *subscriptions.AUDIENCES,
 )
 _STATUS = {"invalid_client": 401}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from . import entra, managed
+from . import entra, managed, subscriptions
 from .credentials import Credentials
 from .entra import EntraId
 from .managed import Machine
@@ -43,7 +43,12 @@ SUFFIXES = tuple(
     for kind in ("vault", "managedhsm")
     for cloud in ("azure.net", "azure.cn", "usgovcloudapi.net")
 )
-_NAMES = [*(f"*.{suffix}" for suffix in SUFFIXES), *entra.LOGIN_HOSTS, "*.login.microsoft.com"]
+_NAMES = [
+    *(f"*.{suffix}" for suffix in SUFFIXES),
+    *entra.LOGIN_HOSTS,
+    "*.login.microsoft.com",
+    subscriptions.HOST,
+]
 
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
@@ -125,10 +130,15 @@ class LocalKeyVault:
         if self._serving is None:
             logins = self.sign_ins.watch(self.entra.app(), self.world, entra.OPERATIONS)
             machine = self.sign_ins.watch(self.machine.app(), self.world, managed.OPERATIONS)
+            manager = self.sign_ins.watch(subscriptions.app(), self.world, subscriptions.OPERATIONS)
             context = self._authority.context(_NAMES)
             context.sni_callback = self._on_server_name
             self._serving = Serving(
-                secure=ByHost(entra.is_login_host, logins, vault_app(self.world)),
+                secure=ByHost(
+                    entra.is_login_host,
+                    logins,
+                    ByHost(subscriptions.is_host, manager, vault_app(self.world)),
+                ),
                 plain=machine,
                 context=context,
                 proxy=self._proxy,
@@ -272,7 +282,7 @@ class LocalKeyVault:
         elif port == 443:
             with self.world.lock:
                 known = host in self.world.vaults
-            if known or entra.is_login_host(host):
+            if known or entra.is_login_host(host) or subscriptions.is_host(host):
                 return ports.secure_port
             if host.partition(".")[2] in SUFFIXES:
                 raise Refused(502, "Bad Gateway: there is no vault of this name")

@@ -70,6 +70,8 @@ def seal(
         if mode == "CBCPAD":
             padder = blocks.PKCS7(_BLOCK * 8).padder()
             plain = padder.update(plain) + padder.finalize()
+        else:  # the service fills the last block with zeros, and leaves them there
+            plain += bytes(-len(plain) % _BLOCK)
         encryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).encryptor()
         return Sealed(encryptor.update(plain) + encryptor.finalize(), iv)
     except ValueError:

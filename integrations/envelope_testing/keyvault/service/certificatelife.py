@@ -20,8 +20,9 @@ def list_certificates(asked: Asked) -> Json:
     """All certificates; requests that are not answered yet as well, where they are asked for."""
     if asked.query.get("includePending", "").lower() != "true":
         return shelving.list_items(asked, summary)
-    items = sorted(shelving.shelf(asked).live.values(), key=lambda item: item.name.lower())
-    return shelving.page(asked, [_with_pending(asked, item) for item in items])
+    items = shelving.by_name(shelving.shelf(asked).live.values())
+    rows = [_with_pending(asked, item) for item in items]
+    return shelving.page(asked, rows, shelving.names_of(items))
 
 
 def _with_pending(asked: Asked, item: Item[CertificateContent]) -> Json:

@@ -26,6 +26,8 @@ from .secretvalues import SecretContent
 from .x509 import Identity, Private
 
 _SELF, _UNKNOWN = "Self", "Unknown"
+_IN_PROGRESS = "Pending certificate created. Certificate request is in progress."
+_TO_MERGE = "Pending certificate created. Please Perform Merge to complete the request."
 _RENEWAL = {"trigger": {"lifetime_percentage": 80}, "action": {"action_type": "AutoRenew"}}
 
 
@@ -62,7 +64,9 @@ def policy_of(asked: Asked, wanted: Json) -> Json:
         "validity_months": 12,
         "basic_constraints": {"ca": False},
     } | _given(wanted, "x509_props")
+    managed = _given(wanted, "platformManaged")
     return {
+        **({"platformManaged": managed} if managed else {}),
         "key_props": key,
         "secret_props": secret,
         "x509_props": properties,
@@ -89,6 +93,7 @@ def bundle(
         "x5t": _thumbprint(version),
         "cer": base64.b64encode(certificate.public_bytes(Encoding.DER)).decode(),
         "policy": policy_json(asked, item),
+        "preserveCertOrder": version.extra["preserveCertOrder"],
         **shelving.common_json(asked, version),
     }
 
@@ -135,13 +140,17 @@ def create(asked: Asked) -> Json:
     certificate = x509.self_signed(private, policy["x509_props"], asked.now) if own else None
     item = _claim(asked)
     item.settings["policy"] = policy
+    item.settings["preserve"] = asked.body.get("preserveCertOrder") is True
     pending = {
         "issuer": policy["issuer"],
         "csr": base64.b64encode(request).decode(),
         "cancellation_requested": False,
         "status": "inProgress",
-        "status_details": "Pending certificate created. Certificate request is in progress.",
+        "status_details": (
+            _TO_MERGE if policy["issuer"]["name"].lower() == _UNKNOWN.lower() else _IN_PROGRESS
+        ),
         "request_id": new_version(),
+        "preserveCertOrder": item.settings["preserve"],
     }
     item.settings["pending"], item.settings["private"] = pending, private
     item.settings["asked"] = {name: asked.body.get(name) for name in ("attributes", "tags")}
@@ -199,6 +208,7 @@ def add(
         part = shelving.shelf(asked, kind).live.setdefault(item.name.lower(), Item(item.name))
         part.add(Version(name, content, copy.copy(attributes), tags, managed=True))
     version = item.add(Version(name, CertificateContent(identity), attributes, tags))
+    version.extra["preserveCertOrder"] = item.settings.get("preserve", False)
     if "pending" in item.settings:
         item.settings["pending"] |= {
             "status": "completed",
@@ -233,6 +243,7 @@ def import_certificate(asked: Asked) -> Json:
     )
     item = _claim(asked)
     item.settings["policy"] = policy
+    item.settings["preserve"] = asked.body.get("preserveCertOrder") is True
     return bundle(asked, item, add(asked, item, identity))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..objects import Item, Version
 from . import rotation, shelving
-from .errors import bad_parameter
+from .errors import bad_parameter, not_supported
 from .material import Secret, Spec, from_jwk, from_transfer, public_json, spec_of, transfer_kid
 from .requests import Asked, Json, bytes_of, encode, object_of, text_of
 
@@ -154,12 +154,24 @@ def update(asked: Asked) -> Json:
     policy = asked.body.get("release_policy")
     if policy is not None and not version.extra.get("exportable"):
         raise bad_parameter("A key that is not exportable has no release policy.")
+    before = version.extra.get("release_policy", {})
+    if policy is not None and before.get("immutable") is True and policy != before:
+        raise bad_parameter("An immutable release policy cannot be changed.")
     shelving.update(asked, version)
     if ops is not None:
         version.content.key_ops = ops
     if policy is not None:
         version.extra["release_policy"] = policy
     return bundle(asked, item, version)
+
+
+def attestation(asked: Asked) -> Json:
+    """Refuse to attest to a key: no HSM holds it.
+
+    :raises VaultError: always.
+    """
+    shelving.version_of(asked, shelving.live(asked))
+    raise not_supported("Key attestation is not supported by this HSM.")
 
 
 def list_keys(asked: Asked) -> Json:

@@ -74,6 +74,10 @@ KEYS = (
         "keys/purge/action", "deletedKeys/delete", status=204,
     ),
     Operation(
+        "get_key_attestation", "GET", f"{_V}/attestation", "keys", keys.attestation, "get",
+        None, "keys/read/action",
+    ),
+    Operation(
         "get_random_bytes", "POST", "/rng", "keys", keys.random_bytes, "get",
         None, "keys/rng/action",
     ),

@@ -6,10 +6,11 @@ Follows the vendor's "Azure Key Vault keys, secrets and certificates overview" a
 from __future__ import annotations
 
 import base64
+import bisect
 import copy
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..objects import Attributes, Item, Shelf, Version, new_version
@@ -186,15 +187,22 @@ def deletion_json(asked: Asked, item: Item[Any]) -> Json:
     }
 
 
-def page(asked: Asked, rows: list[Json]) -> Json:
+def page(asked: Asked, rows: list[Json], names: list[str] | None = None) -> Json:
     """One page of a list, and the link to the next.
+
+    :param names: what the rows are sorted by. A link then says after which name it goes on, so
+        that a row which is gone meanwhile hides no other.
 
     :raises VaultError: 400, ``maxresults`` or the token in the link is not one of ours.
     """
     try:
         size = int(asked.query.get("maxresults", MOST_RESULTS))
         token = asked.query.get("$skiptoken")
-        start = int(base64.urlsafe_b64decode(token)) if token else 0
+        after = base64.urlsafe_b64decode(token).decode() if token else ""
+        if names is not None:
+            start = bisect.bisect_right(names, after) if token else 0
+        else:
+            start = int(after or 0)
     except ValueError:
         raise errors.bad_parameter("maxresults or $skiptoken is invalid") from None
     if not 1 <= size <= MOST_RESULTS or start < 0:
@@ -204,7 +212,8 @@ def page(asked: Asked, rows: list[Json]) -> Json:
         # The service writes the port out, so that clients see the page on another origin.
         prefix = "deleted" if "deleted" in asked.operation.name else ""
         tail = f"/{asked.name}/versions" if asked.name else ""
-        after = base64.urlsafe_b64encode(str(start + size).encode()).decode()
+        last = names[start + size - 1] if names is not None else str(start + size)
+        after = base64.urlsafe_b64encode(last.encode()).decode()
         link = (
             f"{asked.vault.url}:443/{prefix}{asked.operation.kind}{tail}"
             f"?api-version={asked.query['api-version']}&$skiptoken={after}&maxresults={size}"
@@ -212,27 +221,35 @@ def page(asked: Asked, rows: list[Json]) -> Json:
     return {"value": rows[start : start + size], "nextLink": link}
 
 
+def by_name(items: Iterable[Item[Any]]) -> list[Item[Any]]:
+    """Objects in the order of lists."""
+    return sorted(items, key=lambda item: item.name.lower())
+
+
+def names_of(items: list[Item[Any]]) -> list[str]:
+    """What lists are sorted by."""
+    return [item.name.lower() for item in items]
+
+
 def list_items(asked: Asked, summary: Summary) -> Json:
     """All objects in use, by name, as their newest versions are."""
-    items = sorted(shelf(asked).live.values(), key=lambda item: item.name.lower())
-    return page(asked, [summary(asked, item, item.current) for item in items if item.versions])
+    items = by_name(one for one in shelf(asked).live.values() if one.versions)
+    rows = [summary(asked, item, item.current) for item in items]
+    return page(asked, rows, names_of(items))
 
 
 def list_versions(asked: Asked, summary: Summary) -> Json:
-    """All versions of one object."""
-    item = live(asked)
-    return page(asked, [summary(asked, item, one) for one in item.versions.values()])
+    """All versions of one object; of a name that nothing has, none, which is no error."""
+    item = shelf(asked).live.get(asked.name.lower())
+    rows = [summary(asked, item, one) for one in item.versions.values()] if item else []
+    return page(asked, rows)
 
 
 def list_deleted(asked: Asked, summary: Summary) -> Json:
     """All deleted objects, by name."""
-    items = sorted(shelf(asked).deleted.values(), key=lambda item: item.name.lower())
-    rows = [
-        summary(asked, item, item.current) | deletion_json(asked, item)
-        for item in items
-        if item.versions
-    ]
-    return page(asked, rows)
+    items = by_name(one for one in shelf(asked).deleted.values() if one.versions)
+    rows = [summary(asked, item, item.current) | deletion_json(asked, item) for item in items]
+    return page(asked, rows, names_of(items))
 
 
 def delete(asked: Asked, item: Item[Any], place: Shelf[Any]) -> None:

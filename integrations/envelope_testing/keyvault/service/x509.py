@@ -99,6 +99,8 @@ def _subject(properties: Json) -> x509.Name:
 def _extensions(properties: Json) -> list[tuple[x509.ExtensionType, bool]]:
     authority = object_of(properties, "basic_constraints").get("ca") is True
     wanted = {_USAGES.get(one) for one in properties.get("key_usage") or ()}
+    if "key_agreement" not in wanted:  # these two only say what an agreed key is for
+        wanted -= {"encipher_only", "decipher_only"}
     found: list[tuple[x509.ExtensionType, bool]] = [(x509.BasicConstraints(authority, None), True)]
     try:
         if wanted:
@@ -165,15 +167,13 @@ def _read_pem(data: bytes) -> Identity:
 def merged(private: Private, encoded: object) -> Identity:
     """The key with the certificates that somebody else signed for it.
 
-    :param encoded: DER in base64, the key's own first.
+    :param encoded: DER in base64, once or twice, the key's own first.
     :raises VaultError: 400, no certificates, or not of this key.
     """
     try:
         if not isinstance(encoded, list) or not encoded:
             raise ValueError
-        certificate, *chain = [
-            x509.load_der_x509_certificate(base64.b64decode(one, validate=True)) for one in encoded
-        ]
+        certificate, *chain = [x509.load_der_x509_certificate(_der(one)) for one in encoded]
     except (ValueError, TypeError, binascii.Error):
         raise bad_parameter("Property x5c has invalid value") from None
     if not _belong(private, certificate):
@@ -182,6 +182,12 @@ def merged(private: Private, encoded: object) -> Identity:
             "content does not match the public part of the specified private key."
         )
     return Identity(private, certificate, tuple(chain))
+
+
+def _der(text: str) -> bytes:
+    """DER from base64; clients encode what they are given, which the caller may have encoded."""
+    raw = base64.b64decode(text, validate=True)
+    return raw if raw.startswith(b"0") else base64.b64decode(raw, validate=True)
 
 
 def _belong(private: Private, certificate: x509.Certificate) -> bool:
