@@ -27,6 +27,7 @@ from azure.identity import (
 
 from envelope_testing.keyvault import LocalKeyVault
 from envelope_testing.keyvault.local import Credential
+from envelope_testing.keyvault.world import World
 
 SCOPE = "https://vault.azure.net/.default"
 RESOURCE = "https://vault.azure.net"
@@ -507,3 +508,10 @@ def test_a_program_of_its_own_signs_in(keyvault: LocalKeyVault) -> None:
     who = keyvault.principal("writer")
     token = ran.stdout.decode().strip()
     assert keyvault.world.tokens.check(token, audience=RESOURCE, tenant=who.tenant) is who
+
+
+def test_a_client_secret_can_be_an_argument_of_a_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("secrets.token_urlsafe", lambda _: "-p")
+    assert not World().principal("reader").client_secret.startswith("-")

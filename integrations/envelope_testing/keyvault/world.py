@@ -232,7 +232,8 @@ def _principal(name: str, tenant: str) -> Principal:
         tenant=tenant,
         object_id=identifier("object"),
         client_id=identifier("client"),
-        client_secret=secrets.token_urlsafe(30),
+        # A hyphen in front would be an option to the command lines that it is given to.
+        client_secret=f"s{secrets.token_urlsafe(30)}",
         resource_id=(
             f"/subscriptions/{_SUBSCRIPTION}/resourcegroups/testing"
             f"/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{name}"
