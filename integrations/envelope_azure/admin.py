@@ -27,7 +27,7 @@ from envelope.keys import KeyInfo
 from envelope.keyurl import KeyName
 from envelope.secret import Secret
 from envelope_azure.keys import alg_of, path_of, public_half
-from envelope_azure.vault import Vault
+from envelope_azure.vault import Vault, Vaults
 
 __all__ = ["Admin"]
 
@@ -36,14 +36,10 @@ _WRAPPING = ("wrapKey", "unwrapKey")
 _ANY = frozenset({"kty", "bits", "not_before", "expires", "key_ops", "note"})
 
 
-class Admin:
+class Admin(Vaults):
     """The keys of all vaults that these settings reach, managed."""
 
     seals_backups = True  # by itself, so that nobody is asked for a passphrase
-
-    def vault(self, host: str) -> Vault:
-        """The vault of that host name."""
-        raise NotImplementedError
 
     def create(self, key: str, **options: Any) -> KeyInfo:
         """Make a key, or refuse if there is one.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -30,24 +29,9 @@ class AzureKeys(Admin):
         settings: As :func:`envelope_azure.settings.checked` returned them.
     """
 
-    metered = True
-
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._settings = settings
-        self._lock = threading.Lock()
-        self._vaults: dict[str, Vault] = {}
+        super().__init__(settings)
         self._hsm_algs: dict[KeyName, str] = {}  # a version's kind never changes
-
-    def __repr__(self) -> str:
-        return f"AzureKeys({sorted(self._vaults)})"
-
-    def vault(self, host: str) -> Vault:
-        """The vault of that host name."""
-        with self._lock:
-            found = self._vaults.get(host)
-            if found is None:
-                found = self._vaults[host] = Vault(host, self._settings)
-            return found
 
     def resolve(self, kid: str) -> AzureKey:
         """The exact version without a call, or the newest enabled one with one ``GET``.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,7 +30,7 @@ from envelope.errors import (
 from envelope.keys import WrappedKey
 from envelope.keyurl import KeyName
 from envelope.secret import Secret
-from envelope_azure.vault import Vault
+from envelope_azure.vault import Vault, Vaults
 
 __all__ = ["AzureSecrets", "SecretKey", "fetched"]
 
@@ -98,22 +97,12 @@ class SecretKey:
             ) from None
 
 
-class AzureSecrets:
+class AzureSecrets(Vaults):
     """Finds secrets in vaults; one for all key rings of the same settings in a process.
 
     Args:
         settings: As :func:`envelope_azure.settings.checked` returned them.
     """
-
-    metered = True
-
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._settings = settings
-        self._lock = threading.Lock()
-        self._vaults: dict[str, Vault] = {}
-
-    def __repr__(self) -> str:
-        return f"AzureSecrets({sorted(self._vaults)})"
 
     def resolve(self, kid: str) -> SecretKey:
         """The exact version without a call, or the newest enabled one with one list of them.
@@ -125,10 +114,7 @@ class AzureSecrets:
         name = keyurl.parse(kid)
         if name.scheme != "azurekeyvault-secret" or name.name == "*":
             raise ConfigurationError(f"{kid} is not a secret in a vault")
-        with self._lock:
-            vault = self._vaults.get(name.host)
-            if vault is None:
-                vault = self._vaults[name.host] = Vault(name.host, self._settings)
+        vault = self.vault(name.host)
         if name.version is None:
             name = self._newest(vault, name)
         return SecretKey(vault, name)

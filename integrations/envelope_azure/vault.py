@@ -35,12 +35,38 @@ from envelope_azure import problems
 from envelope_azure.clouds import cloud_of
 from envelope_azure.credentials import Guarded, credential_for
 
-__all__ = ["Vault"]
+__all__ = ["Vault", "Vaults"]
 
 _CONNECTIONS = 64  # kept alive; the SDK's 10 are thrown away and made anew beyond 10 threads
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 10.0  # one try; the caller's deadline holds for all of them
 _TENANT = "AKV10032"  # the vault's code for a token of another tenant
+
+
+class Vaults:
+    """The vaults that settings reach, each made once for all key rings of a process.
+
+    Args:
+        settings: As :func:`envelope_azure.settings.checked` returned them.
+    """
+
+    metered = True
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._vaults: dict[str, Vault] = {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({sorted(self._vaults)})"
+
+    def vault(self, host: str) -> Vault:
+        """The vault of that host name."""
+        with self._lock:
+            found = self._vaults.get(host)
+            if found is None:
+                found = self._vaults[host] = Vault(host, self._settings)
+            return found
 
 
 class Vault:
