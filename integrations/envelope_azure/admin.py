@@ -12,21 +12,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_der_private_key,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from envelope import keyurl
 from envelope.errors import AccessDenied, ConfigurationError, KeyNotFound, KeyOperationForbidden
-from envelope.jose import b64u_decode, b64u_encode
 from envelope.keys import KeyInfo
 from envelope.keyurl import KeyName
 from envelope.secret import Secret
-from envelope_azure.keys import alg_of, path_of, public_half
+from envelope_azure.keyinfo import created, info_of, is_enabled, with_state
+from envelope_azure.keys import path_of, public_half
+from envelope_azure.material import private_jwk, rsa_key
 from envelope_azure.vault import Vault, Vaults
 
 __all__ = ["Admin"]
@@ -70,7 +65,7 @@ class Admin(Vaults):
             "key_ops": list(options.get("key_ops") or _WRAPPING),
             **_described(options),
         }
-        return _info(self._ask(vault, "POST", f"keys/{name.name}/create", name, "create", body))
+        return info_of(self._ask(vault, "POST", f"keys/{name.name}/create", name, "create", body))
 
     def import_key(self, key: str, material: Secret, **options: Any) -> KeyInfo:
         """Take an RSA key of one's own ("bring your own key") as the newest version.
@@ -86,8 +81,8 @@ class Admin(Vaults):
         vault, name = self._named(key, "import")
         _check_options(options, _ANY - {"kty", "bits"})
         ops = list(options.get("key_ops") or _WRAPPING)
-        body = {"key": {**_private_jwk(material), "key_ops": ops}, **_described(options)}
-        return _info(self._ask(vault, "PUT", f"keys/{name.name}", name, "import", body))
+        body = {"key": {**private_jwk(rsa_key(material)), "key_ops": ops}, **_described(options)}
+        return info_of(self._ask(vault, "PUT", f"keys/{name.name}", name, "import", body))
 
     def list_keys(self, key: str | None = None) -> list[KeyInfo]:
         """All versions of a key, oldest first; of all keys of a vault for ``…://VAULT/*``."""
@@ -104,8 +99,8 @@ class Admin(Vaults):
         found = self._bundles(vault, name.unversioned)
         if not found:
             return self._deleted_infos(vault, name)
-        newest = next((bundle for bundle in reversed(found) if _enabled(bundle)), None)
-        infos = [_info(bundle, newest=bundle is newest) for bundle in found]
+        newest = next((bundle for bundle in reversed(found) if is_enabled(bundle)), None)
+        infos = [info_of(bundle, newest=bundle is newest) for bundle in found]
         wanted = [i for i in infos if name.version in (None, keyurl.parse(i.kid).version)]
         if not wanted:
             raise KeyNotFound("the key has no such version", kid=str(name), operation="list")
@@ -114,7 +109,7 @@ class Admin(Vaults):
     def rotate(self, key: str, **_: Any) -> KeyInfo:
         """Make a new version of the kind and size of the newest one."""
         vault, name = self._named(key, "rotate")
-        return _info(self._ask(vault, "POST", f"keys/{name.name}/rotate", name, "rotate"))
+        return info_of(self._ask(vault, "POST", f"keys/{name.name}/rotate", name, "rotate"))
 
     def set_enabled(self, key: str, enabled: bool) -> list[KeyInfo]:
         """Enable or disable a version, or all; returns those that changed."""
@@ -126,7 +121,7 @@ class Admin(Vaults):
                 body = {"attributes": {"enabled": enabled}}
                 operation = "enable" if enabled else "disable"
                 changed.append(
-                    _info(self._ask(vault, "PATCH", path_of(each), each, operation, body))
+                    info_of(self._ask(vault, "PATCH", path_of(each), each, operation, body))
                 )
         return changed
 
@@ -135,20 +130,20 @@ class Admin(Vaults):
         vault, name = self._named(key, "delete")
         before = self.list_keys(key)
         self._ask(vault, "DELETE", f"keys/{name.name}", name, "delete")
-        return [_with_state(info, "deleted") for info in before]
+        return [with_state(info, "deleted") for info in before]
 
     def recover(self, key: str) -> list[KeyInfo]:
         """Undo :meth:`delete`. The vault may need some seconds until the key is usable again."""
         vault, name = self._named(key, "recover")
         bundle = self._ask(vault, "POST", f"deletedkeys/{name.name}/recover", name, "recover")
-        return [_info(bundle)]
+        return [info_of(bundle)]
 
     def purge(self, kid: str) -> KeyInfo:
         """Destroy a deleted key with all its versions, for good."""
         vault, name = self._named(kid, "purge")
         deleted = self._ask(vault, "GET", f"deletedkeys/{name.name}", name, "purge")
         self._ask(vault, "DELETE", f"deletedkeys/{name.name}", name, "purge")
-        return _with_state(_info(deleted), "destroyed")
+        return with_state(info_of(deleted), "destroyed")
 
     def public(self, key: str) -> bytes:
         """The public half of an RSA key as a PEM file that is a key by itself (``public:``)."""
@@ -232,7 +227,7 @@ class Admin(Vaults):
         found = [self._ask(vault, "GET", path_of(each), each, "get") for each in names]
         current = self._ask(vault, "GET", path_of(name), name, "get")["key"]["kid"]
         # Times are whole seconds, and two versions may be of the same one.
-        return sorted(found, key=lambda bundle: (_created(bundle), bundle["key"]["kid"] == current))
+        return sorted(found, key=lambda bundle: (created(bundle), bundle["key"]["kid"] == current))
 
     def _deleted_infos(self, vault: Vault, name: KeyName) -> list[KeyInfo]:
         try:
@@ -243,7 +238,7 @@ class Admin(Vaults):
                 kid=str(name),
                 operation="list",
             ) from None
-        return [_with_state(_info(deleted), "deleted")]
+        return [with_state(info_of(deleted), "deleted")]
 
 
 def _check_options(options: Mapping[str, Any], known: frozenset[str]) -> None:
@@ -262,72 +257,12 @@ def _described(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _seconds(value: str | datetime.datetime) -> int:
-    moment = datetime.datetime.fromisoformat(value) if isinstance(value, str) else value
+    try:
+        moment = datetime.datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ConfigurationError(
+            f"{value!r} is no time", next_step="Write it like 2030-01-01T00:00:00Z."
+        ) from None
     if moment.tzinfo is None:
         raise ConfigurationError(f"{value} has no time zone", next_step="Write it with a Z.")
     return int(moment.timestamp())
-
-
-def _private_jwk(material: Secret) -> dict[str, str]:
-    data = material.reveal()
-    load = load_pem_private_key if data.lstrip().startswith(b"-----") else load_der_private_key
-    try:
-        key = load(data, None)
-    except (TypeError, ValueError):
-        key = None
-    if not isinstance(key, rsa.RSAPrivateKey):
-        raise ConfigurationError("a vault takes a private RSA key, as PEM or PKCS #8, unencrypted")
-    numbers = key.private_numbers()
-    public = numbers.public_numbers
-    parts = {"n": public.n, "e": public.e, "d": numbers.d, "p": numbers.p, "q": numbers.q}
-    parts |= {"dp": numbers.dmp1, "dq": numbers.dmq1, "qi": numbers.iqmp}
-    return {"kty": "RSA", **{part: b64u_encode(_bytes(value)) for part, value in parts.items()}}
-
-
-def _bytes(value: int) -> bytes:
-    return value.to_bytes((value.bit_length() + 7) // 8)
-
-
-def _enabled(bundle: Mapping[str, Any]) -> bool:
-    return bool((bundle.get("attributes") or {}).get("enabled", True))
-
-
-def _created(bundle: Mapping[str, Any]) -> int:
-    return int((bundle.get("attributes") or {}).get("created", 0))
-
-
-def _time(value: Any) -> str | None:
-    if value is None:
-        return None
-    moment = datetime.datetime.fromtimestamp(int(value), datetime.UTC)
-    return moment.isoformat().replace("+00:00", "Z")
-
-
-def _info(bundle: Mapping[str, Any], *, newest: bool = True) -> KeyInfo:
-    jwk, attributes = bundle["key"], bundle.get("attributes") or {}
-    kid, kind = str(jwk["kid"]), str(jwk.get("kty"))
-    try:
-        alg = alg_of(bundle, kid)
-    except KeyOperationForbidden:
-        alg = "none"
-    bits = len(b64u_decode(jwk["n"], "n")) * 8 if "n" in jwk else 256 if "oct" in kind else 0
-    return KeyInfo(
-        kid=kid,
-        state="enabled" if _enabled(bundle) else "disabled",
-        kty=kind,
-        alg=alg,
-        bits=bits,
-        use="enc" if alg != "none" else "sig",
-        key_ops=tuple(jwk.get("key_ops") or ()),
-        created=_time(attributes.get("created")) or "",
-        not_before=_time(attributes.get("nbf")),
-        expires=_time(attributes.get("exp")),
-        newest=newest and _enabled(bundle),
-        note=(bundle.get("tags") or {}).get("note"),
-    )
-
-
-def _with_state(info: KeyInfo, state: str) -> KeyInfo:
-    from dataclasses import replace
-
-    return replace(info, state=state, newest=False)
