@@ -22,7 +22,9 @@ __all__ = [
     "KeyExaminer",
     "KeyInfo",
     "KeyResolver",
+    "KeyRotator",
     "MasterKey",
+    "RotationPolicy",
     "WrappedKey",
 ]
 
@@ -150,6 +152,35 @@ class KeyAdmin(Protocol):
     def public(self, key: str) -> bytes: ...
     def backup(self, key: str | None, passphrase: Secret) -> bytes: ...
     def restore(self, blob: bytes, passphrase: Secret) -> list[KeyInfo]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RotationPolicy:
+    """When a vault makes new versions of a key by itself.
+
+    Durations are ISO 8601 (``P18M``); ``None`` means that there is no such rule.
+    ``rotate_after`` counts from when the newest version was made, the others to
+    its end date, which ``expires_in`` gives to new versions. ``next`` is about
+    when the next version is made (a day, RFC 3339), where that is known.
+    """
+
+    key: str
+    rotate_after: str | None = None
+    rotate_before_expiry: str | None = None
+    expires_in: str | None = None
+    notify_before_expiry: str | None = None
+    next: str | None = None
+
+
+@runtime_checkable
+class KeyRotator(Protocol):
+    """A resolver whose vault rotates keys by itself: ``envelope keys rotation-policy``."""
+
+    def rotation_policy(self, key: str) -> RotationPolicy: ...
+
+    def set_rotation_policy(self, key: str, changes: Mapping[str, str | None]) -> RotationPolicy:
+        """Change some rules, by the names of :class:`RotationPolicy`; ``None`` takes one away."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ _KEYS = {
     "list": "keys:list_",
     "show": "keys:show",
     "rotate": "keys:rotate",
+    "rotation-policy": "rotation:rotation_policy",
     "refresh": "keys:refresh",
     "disable": "keys:disable",
     "enable": "keys:enable",

@@ -22,7 +22,8 @@ from envelope.secret import Secret
 from envelope_azure.keyinfo import created, info_of, is_enabled, with_state
 from envelope_azure.keys import path_of, public_half
 from envelope_azure.material import private_jwk, rsa_key
-from envelope_azure.vault import Vault, Vaults
+from envelope_azure.rotating import Rotation
+from envelope_azure.vault import Vault
 
 __all__ = ["Admin"]
 
@@ -31,7 +32,7 @@ _WRAPPING = ("wrapKey", "unwrapKey")
 _ANY = frozenset({"kty", "bits", "not_before", "expires", "key_ops", "note"})
 
 
-class Admin(Vaults):
+class Admin(Rotation):
     """The keys of all vaults that these settings reach, managed."""
 
     seals_backups = True  # by itself, so that nobody is asked for a passphrase
@@ -49,7 +50,7 @@ class Admin(Vaults):
             ConfigurationError: It exists already, or an option that cannot be.
             AccessDenied, VaultUnavailable: As the vault said.
         """
-        vault, name = self._named(key, "create")
+        vault, name = self.whole_key(key, "create")
         _check_options(options, _ANY)
         if self._bundles(vault, name):
             raise ConfigurationError(
@@ -78,7 +79,7 @@ class Admin(Vaults):
         Raises:
             ConfigurationError: The material is no RSA key.
         """
-        vault, name = self._named(key, "import")
+        vault, name = self.whole_key(key, "import")
         _check_options(options, _ANY - {"kty", "bits"})
         ops = list(options.get("key_ops") or _WRAPPING)
         body = {"key": {**private_jwk(rsa_key(material)), "key_ops": ops}, **_described(options)}
@@ -108,7 +109,7 @@ class Admin(Vaults):
 
     def rotate(self, key: str, **_: Any) -> KeyInfo:
         """Make a new version of the kind and size of the newest one."""
-        vault, name = self._named(key, "rotate")
+        vault, name = self.whole_key(key, "rotate")
         return info_of(self._ask(vault, "POST", f"keys/{name.name}/rotate", name, "rotate"))
 
     def set_enabled(self, key: str, enabled: bool) -> list[KeyInfo]:
@@ -127,20 +128,20 @@ class Admin(Vaults):
 
     def delete(self, key: str) -> list[KeyInfo]:
         """Delete a key with all its versions; it can be recovered until its purge date."""
-        vault, name = self._named(key, "delete")
+        vault, name = self.whole_key(key, "delete")
         before = self.list_keys(key)
         self._ask(vault, "DELETE", f"keys/{name.name}", name, "delete")
         return [with_state(info, "deleted") for info in before]
 
     def recover(self, key: str) -> list[KeyInfo]:
         """Undo :meth:`delete`. The vault may need some seconds until the key is usable again."""
-        vault, name = self._named(key, "recover")
+        vault, name = self.whole_key(key, "recover")
         bundle = self._ask(vault, "POST", f"deletedkeys/{name.name}/recover", name, "recover")
         return [info_of(bundle)]
 
     def purge(self, kid: str) -> KeyInfo:
         """Destroy a deleted key with all its versions, for good."""
-        vault, name = self._named(kid, "purge")
+        vault, name = self.whole_key(kid, "purge")
         deleted = self._ask(vault, "GET", f"deletedkeys/{name.name}", name, "purge")
         self._ask(vault, "DELETE", f"deletedkeys/{name.name}", name, "purge")
         return with_state(info_of(deleted), "destroyed")
@@ -161,7 +162,7 @@ class Admin(Vaults):
         """All versions of a key in the vault's own sealed blob, in JSON with its name."""
         if key is None:
             raise ConfigurationError("a vault backs up one key at a time: name it")
-        vault, name = self._named(key, "backup")
+        vault, name = self.whole_key(key, "backup")
         answer = self._ask(vault, "POST", f"keys/{name.name}/backup", name, "backup")
         return json.dumps({"vault": vault.host, "key": name.name, "blob": answer["value"]}).encode()
 
@@ -194,15 +195,6 @@ class Admin(Vaults):
         return self.list_keys(str(keyurl.parse(str(restored["key"]["kid"])).unversioned))
 
     # --- What they share ------------------------------------------------------------------------
-
-    def _named(self, key: str, operation: str) -> tuple[Vault, KeyName]:
-        name = keyurl.parse(key)
-        if name.version is not None or name.name == "*":
-            raise ConfigurationError(
-                f"a vault does not {operation} single versions",
-                next_step=f"Name the key: {name.unversioned}",
-            )
-        return self.vault(name.host), name
 
     def _ask(
         self,

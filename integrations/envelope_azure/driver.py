@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from envelope import keyurl
 from envelope.errors import AccessDenied, ConfigurationError, KeyDisabled, KeyNotFound
-from envelope.keys import Driver, Finding, KeyAdmin, KeyExaminer
+from envelope.keys import Driver, Finding, KeyAdmin, KeyExaminer, KeyRotator
 from envelope.keyurl import KeyName
 from envelope_azure.admin import Admin
 from envelope_azure.keys import RSA_ALG, AzureKey, alg_of, path_of
@@ -146,3 +146,4 @@ if TYPE_CHECKING:  # the protocol holds
     _secrets: Driver = SECRET
     _admin: type[KeyAdmin] = AzureKeys
     _examiner: type[KeyExaminer] = AzureKeys
+    _rotator: type[KeyRotator] = AzureKeys

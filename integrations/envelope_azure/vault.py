@@ -20,9 +20,10 @@ from azure.keyvault.keys import KeyClient
 from azure.keyvault.keys._shared import http_challenge_cache
 from requests.adapters import HTTPAdapter
 
-from envelope import caller
+from envelope import caller, keyurl
 from envelope.errors import (
     AccessDenied,
+    ConfigurationError,
     EnvelopeError,
     KeyDisabled,
     KeyNotFound,
@@ -67,6 +68,20 @@ class Vaults:
             if found is None:
                 found = self._vaults[host] = Vault(host, self._settings)
             return found
+
+    def whole_key(self, key: str, operation: str) -> tuple[Vault, KeyName]:
+        """The vault of a key and its name, for what a vault does to all versions at once.
+
+        Raises:
+            ConfigurationError: ``key`` names a version, or all keys.
+        """
+        name = keyurl.parse(key)
+        if name.version is not None or name.name == "*":
+            raise ConfigurationError(
+                f"a vault does not {operation} single versions",
+                next_step=f"Name the key: {name.unversioned}",
+            )
+        return self.vault(name.host), name
 
 
 class Vault:
