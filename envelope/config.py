@@ -43,7 +43,8 @@ def resolve(
 
     Returns:
         ``encrypt_to``, ``decrypt_with``, ``required_context``, ``aliases``, ``limits`` and
-        ``settings`` (the drivers' sections by scheme), as plain values.
+        ``settings`` (the drivers' sections by scheme), as plain values; ``sign_with`` and
+        ``require_signed`` where they are given.
 
     Raises:
         ConfigurationError: No source names keys, or one has a mistake.

@@ -127,6 +127,8 @@ _COMMENTS = {
     "encrypt_to": "New files can be opened with each of these keys.",
     "decrypt_with": "Keys that are trusted and called to open files.",
     "required_context": "Entries that every file's encryption context must have.",
+    "sign_with": "This key signs the KEK of new files, which proves who wrote them.",
+    "require_signed": "Only files that one of these keys signed are read.",
     "aliases": "Old key names, and where those keys live now.",
     "limits": "The bounds of a key ring, in seconds, files and bytes.",
     "files": "Defaults of the command line.",

@@ -21,6 +21,8 @@ from envelope.keys import MasterKey, WrappedKey
 from envelope.limits import Limits
 from envelope.masters import Kek, Masters
 from envelope.secret import Secret
+from envelope.signers import Signers
+from envelope.trust import Trust
 
 __all__ = ["MAX_CALLS", "Keks", "WritingKek", "member_of"]
 
@@ -37,6 +39,7 @@ class WritingKek:
         masters: The kids of those recipients when it was made.
         limits: How much it may hold, and until when.
         now: The time at which it was made.
+        signature: Who made it, if that is to be proven.
     """
 
     __slots__ = (
@@ -51,11 +54,12 @@ class WritingKek:
         masters: tuple[str, ...],
         limits: Limits,
         now: float,
+        signature: str | None = None,
     ) -> None:
         self.kek = kek
         self.recipients = recipients
         self.masters = masters
-        self.member = member_of(kek.id, recipients, limits.header_size)
+        self.member = member_of(kek.id, recipients, limits.header_size, signature)
         self.files = 0
         self.bytes = 0
         self.max_files = limits.kek_files
@@ -95,6 +99,8 @@ class Keks:
         settings: By scheme, as the drivers resolved them.
         encrypt_to: The recipients of new KEKs.
         limits: All bounds.
+        sign_with: The key that signs new KEKs.
+        signed_by: The signers that a file's KEK has to be signed by; none: it need not be.
         clock: Monotonic seconds.
     """
 
@@ -105,9 +111,14 @@ class Keks:
         encrypt_to: Sequence[str],
         limits: Limits,
         *,
+        sign_with: str | None = None,
+        signed_by: Trust | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.masters = Masters(identity, settings, limits, clock=clock)
+        self.signers = Signers(
+            self.masters, sign_with, signed_by or Trust((), {}), limits, clock=clock
+        )
         self._identity = identity
         self._encrypt_to = tuple(encrypt_to)
         self._limits = limits
@@ -207,7 +218,10 @@ class Keks:
         kek = Kek.of(Secret.random(hierarchy.KEY_BYTES))
         wrapped = tuple(self.masters.wrap(kek, master) for master in masters)
         kids = tuple(master.kid for master in masters)
-        made = WritingKek(kek, wrapped, kids, self._limits, self._clock())
+        signature = None
+        if self.signers.signs:
+            signature = self.signers.sign(kek.id, [each.kid for each in wrapped])
+        made = WritingKek(kek, wrapped, kids, self._limits, self._clock(), signature)
         emit(KekCreated(jose.b64u_encode(kek.id), tuple(w.kid for w in wrapped)))
         return made
 
@@ -229,15 +243,22 @@ class Keks:
         )
 
 
-def member_of(kek_id: bytes, recipients: Sequence[WrappedKey], header_size: int) -> bytes:
+def member_of(
+    kek_id: bytes,
+    recipients: Sequence[WrappedKey],
+    header_size: int,
+    signature: str | None = None,
+) -> bytes:
     """The `kek` member of a header.
 
     Raises:
         LimitExceeded: A header of ``header_size`` bytes does not hold it, with the least context.
     """
-    member = jose.dumps(
-        {"id": jose.b64u_encode(kek_id), "recipients": [r.to_json() for r in recipients]}
-    )
+    value: dict[str, Any] = {"id": jose.b64u_encode(kek_id)}
+    value["recipients"] = [recipient.to_json() for recipient in recipients]
+    if signature is not None:
+        value["signature"] = signature
+    member = jose.dumps(value)
     keys = header.keys_json(member, bytes(hierarchy.WRAPPED_DEK_BYTES))
     header.check_size(keys, len(header.bound_json({})), header_size)
     return member

@@ -93,6 +93,60 @@ class KeyResolver(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class PublicHalf:
+    """What verifies a signer's signatures.
+
+    Args:
+        kid: The signing key's identifier with its exact version.
+        spki: The public key as SubjectPublicKeyInfo, DER (RFC 5280).
+    """
+
+    kid: str
+    spki: bytes
+
+
+class SigningKey(Protocol):
+    """One version of a key that signs KEKs (docs/format.md, "Signature").
+
+    ``alg`` is ``ES256`` for an EC key on P-256 and ``PS256`` for an RSA key: its type decides.
+    """
+
+    @property
+    def kid(self) -> str: ...
+
+    @property
+    def alg(self) -> str: ...
+
+    @property
+    def public(self) -> PublicHalf:
+        """Its own public half, under which each signature is checked before it is used."""
+        ...
+
+    def sign(self, data: bytes) -> bytes:
+        """The signature over ``data`` in JWS's form: R and S of 32 bytes each for ``ES256``."""
+        ...
+
+
+@runtime_checkable
+class SignerResolver(Protocol):
+    """A resolver whose keys can sign as well; without it, they cannot be signers."""
+
+    def signer(self, kid: str) -> SigningKey:
+        """The key of that name: the exact version if it has one, else the newest enabled one."""
+        ...
+
+    def public_half(self, kid: str) -> PublicHalf:
+        """The public half of an exact version, or of a file that is a key by itself.
+
+        Raises:
+            KeyDisabled: The version is disabled or deleted, so that it proves nothing any more.
+            KeyNotFound: There is no such version.
+            KeyOperationForbidden: It is not for signing.
+        """
+        ...
+
+
 class Driver(Protocol):
     """What the entry-point group ``envelope.resolvers`` offers for a scheme."""
 
@@ -212,4 +266,13 @@ class KeyExaminer(Protocol):
         ``wraps`` and ``unwraps`` say what the key ring needs; lacking the other
         is no failure.
         """
+        ...
+
+
+@runtime_checkable
+class SignerExaminer(Protocol):
+    """A resolver that can say where on the way to a signing key things go wrong."""
+
+    def examine_signer(self, kid: str, *, signs: bool) -> Iterator[Finding]:
+        """As :meth:`KeyExaminer.examine_key`; ``signs``: the key ring signs with it, too."""
         ...

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 from envelope import caller, hierarchy, jose, keyurl, resolvers
 from envelope.caches import Cache
@@ -24,6 +24,8 @@ from envelope.limits import Limits
 from envelope.secret import Secret
 
 __all__ = ["ALGORITHMS", "Kek", "Masters"]
+
+T = TypeVar("T")
 
 ALGORITHMS: Mapping[str, tuple[str, ...]] = {
     "A256KW": (),
@@ -100,22 +102,36 @@ class Masters:
             KeyNotFound, KeyUnusable, VaultUnavailable, LimitExceeded, ConfigurationError: As the
                 driver and :mod:`envelope.caller` say.
         """
+        return self.looked_up(
+            self._found, key, "resolve", lambda resolver: resolver.resolve(key), age=age
+        )
+
+    def looked_up(
+        self,
+        found: Cache[str, T],
+        key: str,
+        operation: str,
+        ask: Callable[[KeyResolver], T],
+        *,
+        age: float | None = None,
+    ) -> T:
+        """What a resolver says of ``key``; a metered one's earlier answer out of ``found``."""
         resolver = self._resolver(key)
         if resolver.metered:
-            known = self._found.get(key, age=age)
+            known = found.get(key, age=age)
             if known is not None:
                 return known
-        found = caller.current().call(
+        answer = caller.current().call(
             key,
-            "resolve",
-            lambda: resolver.resolve(key),
+            operation,
+            lambda: ask(resolver),
             seconds=self._limits.deadline,
             allowance=self._allowance(key, resolver),
             share=self._identity,
         )
         if resolver.metered:
-            self._found.put(key, found)
-        return found
+            found.put(key, answer)
+        return answer
 
     def opened(self, kek_id: bytes) -> Kek | None:
         """The KEK of that id, if a recipient of it was unwrapped not long ago.
@@ -210,6 +226,10 @@ class Masters:
     def proven(self, wrapped: WrappedKey, kek_id: bytes) -> bool:
         """Whether this wrapped key was really unwrapped, to that KEK, not long ago."""
         return self._ids.get(_digest(wrapped, kek_id)) == kek_id
+
+    def metered(self, key: str) -> bool:
+        """Whether calls of that key cost money or a vault's quota."""
+        return self._resolver(key).metered
 
     def _resolver(self, key: str) -> KeyResolver:
         scheme = keyurl.scheme_of(key)

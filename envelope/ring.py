@@ -1,9 +1,9 @@
 """The key ring: what a caller holds. It has the policy, and nothing else.
 
 Which keys new KEKs are wrapped to, which keys of a file may be called, in
-which order, and what a rewrap changes. Retries, caches and the life of KEKs
-are beside it (:mod:`envelope.caller`, :mod:`envelope.keks`) and know none of
-this. docs/keys.md has the promises.
+which order, whose signature it takes, and what a rewrap changes. Retries,
+caches and the life of KEKs are beside it (:mod:`envelope.caller`,
+:mod:`envelope.keks`) and know none of this. docs/keys.md has the promises.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from envelope import header, hierarchy, keks, keyurl, rekeying, resolvers, runtime
+from envelope import header, hierarchy, rekeying, runtime
 from envelope.caches import Cache
 from envelope.errors import ConfigurationError, UntrustedKey
-from envelope.header import Header
+from envelope.header import Header, KeySection
 from envelope.keks import Keks, WritingKek
 from envelope.keys import WrappedKey
-from envelope.keyurl import KeyName
 from envelope.limits import Limits
 from envelope.masters import ALGORITHMS, Kek
+from envelope.policy import Policy
 from envelope.rekeying import Rekeyed
 from envelope.secret import Secret
-from envelope.trust import Trust
+from envelope.signers import Recipient
 
 __all__ = ["Access", "Grant", "KeyRing", "Rekeyed", "as_ring"]
 
@@ -54,12 +54,16 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """An opened DEK. ``kid`` is the recipient that was unwrapped; ``None``: the KEK was cached."""
+    """An opened DEK. ``kid`` is the recipient that was unwrapped; ``None``: the KEK was cached.
+
+    ``signer`` has signed the KEK; ``None``: nobody was required to, and nothing was looked at.
+    """
 
     dek: Secret
     kek_id: bytes
     kek: Kek
     kid: str | None
+    signer: str | None = None
 
 
 class _Rings:
@@ -88,7 +92,9 @@ class KeyRing:
         required_context: Names that the context of every file must have.
         aliases: By the name of a key in files, where that key lives now.
         settings: Options of drivers, by scheme.
-        require_signed: Not in this release.
+        sign_with: The key that signs each new KEK, once: it proves who made it.
+        require_signed: The signers of which one must have signed a file's KEK: keys (all
+            versions), exact versions, or ``public:FILE.pem``. ``None``: none is required.
 
     Raises:
         ConfigurationError: A name, option or combination that cannot work.
@@ -106,77 +112,53 @@ class KeyRing:
         required_context: Sequence[str] = (),
         aliases: Mapping[str, str] | None = None,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
-        require_signed: object = None,
+        sign_with: str | None = None,
+        require_signed: str | Sequence[str] | None = None,
     ) -> None:
-        if require_signed:
-            raise ConfigurationError("require_signed: this release cannot verify signatures yet")
-        if keys is not None:
-            if encrypt_to is not None or decrypt_with is not None:
-                raise ConfigurationError("give keys, or encrypt_to and decrypt_with, not both")
-            encrypt_to = _texts(keys, "keys")
-            # A public half can't decrypt, so it is no mistake among keys that mean both.
-            decrypt_with = [k for k in encrypt_to if keyurl.scheme_of(k) != "public"]
-        self._to = _names(encrypt_to, "encrypt_to")
-        self._trust = Trust(
-            _names(decrypt_with, "decrypt_with"),
-            {keyurl.parse(old): keyurl.parse(new) for old, new in dict(aliases or {}).items()},
+        self._policy = Policy(
+            keys,
+            encrypt_to=encrypt_to,
+            decrypt_with=decrypt_with,
+            limits=limits,
+            required_context=required_context,
+            aliases=aliases,
+            settings=settings,
+            sign_with=sign_with,
+            require_signed=require_signed,
         )
-        self._limits = limits if isinstance(limits, Limits) else Limits.from_config(limits or {})
-        self._required = tuple(sorted(set(_texts(required_context, "required_context"))))
-        self._check()
-        self._settings = self._resolved(settings or {})
-        self._text = self._canonical()
         self._live: tuple[runtime.Runtime, Keks] | None = None
-
-    def _check(self) -> None:
-        """Refuse what could never work, before any driver is loaded."""
-        if not self._to and not self._trust.patterns:
-            raise ConfigurationError("a key ring needs at least one key")
-        for name in self._to:
-            if name.name == "*":
-                raise ConfigurationError(f"{name} is a pattern: it can only be in decrypt_with")
-        for name in self._trust.patterns:
-            if name.scheme == "public":
-                raise ConfigurationError(f"{name} has only a public half, which cannot decrypt")
-        if len(self._to) > header.MAX_RECIPIENTS:
-            raise ConfigurationError(f"a header has at most {header.MAX_RECIPIENTS} recipients")
-        shortest = [WrappedKey(str(name), "A256KW", bytes(40)) for name in self._to]
-        keks.member_of(bytes(32), shortest, self._limits.header_size)
-
-    def _resolved(self, given: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-        """Settings of each scheme in use, complete, so that they mean the same elsewhere."""
-        names = (*self._to, *self._trust.patterns, *self._trust.aliases.values())
-        resolved = {}
-        for scheme in sorted({name.scheme for name in names}):
-            driver = resolvers.driver(scheme)
-            settings = driver.settings(given.get(scheme, {}))
-            pinned = getattr(driver, "pinned", None)  # keys that are files: their content counts
-            if pinned is not None:
-                settings = pinned(settings, [str(n) for n in self._to if n.scheme == scheme])
-            resolved[scheme] = settings
-        return resolved
 
     # --- What it is -----------------------------------------------------------------------------
 
     @property
     def encrypt_to(self) -> tuple[str, ...]:
         """The recipients of new files."""
-        return tuple(map(str, self._to))
+        return tuple(map(str, self._policy.to))
 
     @property
     def decrypt_with(self) -> tuple[str, ...]:
         """The keys and patterns that are trusted, in the order in which they are tried."""
-        return tuple(map(str, self._trust.patterns))
+        return tuple(map(str, self._policy.trust.patterns))
 
     @property
     def required_context(self) -> tuple[str, ...]:
         """Names that the context of every file must have."""
-        return self._required
+        return self._policy.required_context
+
+    @property
+    def sign_with(self) -> str | None:
+        """The key that signs new KEKs."""
+        return None if self._policy.sign_with is None else str(self._policy.sign_with)
+
+    @property
+    def require_signed(self) -> tuple[str, ...]:
+        """The signers that count. Where there are none, no signature is required."""
+        return tuple(map(str, self._policy.signed_by.patterns))
 
     @property
     def limits(self) -> Limits:
         """All bounds."""
-        return self._limits
+        return self._policy.limits
 
     @classmethod
     def load(
@@ -197,22 +179,7 @@ class KeyRing:
 
     def to_config(self) -> dict[str, Any]:
         """The whole configuration as plain JSON, with the drivers' settings resolved."""
-        return cast(dict[str, Any], json.loads(self._text))
-
-    def _canonical(self) -> str:
-        return resolvers.canonical(
-            {
-                "encrypt_to": self.encrypt_to,
-                "decrypt_with": self.decrypt_with,
-                "limits": {
-                    name: int(value) if value == int(value) else value
-                    for name, value in self._limits.to_config().items()
-                },
-                "required_context": self._required,
-                "aliases": {str(old): str(new) for old, new in self._trust.aliases.items()},
-                "settings": self._settings,
-            }
-        )
+        return cast(dict[str, Any], json.loads(self._policy.text))
 
     @classmethod
     def from_config(cls, mapping: Mapping[str, Any]) -> KeyRing:
@@ -222,7 +189,7 @@ class KeyRing:
             ConfigurationError: An unknown name, or what the constructor refuses.
         """
         known = {"keys", "encrypt_to", "decrypt_with", "limits", "required_context", "aliases"}
-        known |= {"settings", "require_signed"}
+        known |= {"settings", "sign_with", "require_signed"}
         for name in mapping:
             if name not in known:
                 raise ConfigurationError(
@@ -237,19 +204,7 @@ class KeyRing:
 
         A key that is a file is named by its digest: it is the same key at any path.
         """
-        config = self.to_config()
-        public = config["settings"].get("public", {})
-        digests = {file: f"sha256-{pin['sha256']}" for file, pin in public.get("files", {}).items()}
-        if not digests:
-            return self._text
-        public["files"] = {digests[file]: pin for file, pin in public["files"].items()}
-        config["encrypt_to"] = [
-            f"{name.scheme}:{digests.get(name.name, name.name)}"
-            if name.scheme == "public"
-            else text
-            for text, name in zip(config["encrypt_to"], self._to, strict=True)
-        ]
-        return resolvers.canonical(config)
+        return self._policy.printed(self.to_config())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, KeyRing) and repr(self) == repr(other)
@@ -266,11 +221,18 @@ class KeyRing:
         now, live = runtime.current(), self._live
         if live is not None and live[0] is now:
             return live[1]
-        rings = now.state(_Rings).keks
-        keks = rings.get(self._text)
+        rings, policy = now.state(_Rings).keks, self._policy
+        keks = rings.get(policy.text)
         if keks is None:
-            keks = Keks(self._text, self._settings, self.encrypt_to, self._limits)
-            rings.put(self._text, keks)
+            keks = Keks(
+                policy.text,
+                policy.settings,
+                self.encrypt_to,
+                policy.limits,
+                sign_with=self.sign_with,
+                signed_by=policy.signed_by,
+            )
+            rings.put(policy.text, keks)
         self._live = (now, keks)
         return keks
 
@@ -285,16 +247,26 @@ class KeyRing:
             KeyNotFound, KeyUnusable, VaultUnavailable: A recipient could not be wrapped to.
         """
         self._check_encrypts()
+        self._check_signs()
         writing = self._keks.writing()
         dek = Secret.random(hierarchy.KEY_BYTES)
         wrapped = hierarchy.wrap_dek(writing.kek.wrapping, dek)
         return Grant(dek, header.keys_json(writing.member, wrapped), writing)
 
     def _check_encrypts(self) -> None:
-        if not self._to:
+        if not self._policy.to:
             raise ConfigurationError(
                 "this key ring only decrypts: it has no encrypt_to",
                 next_step="Add the key to encrypt to (--key or --encrypt-to).",
+            )
+
+    def _check_signs(self) -> None:
+        """A ring never makes what it would not read."""
+        if self._policy.signed_by.patterns and self._policy.sign_with is None:
+            raise ConfigurationError(
+                "this key ring would write what it refuses to read: it requires signatures and "
+                "has no sign_with",
+                next_step="Add the key that signs (--sign-with), or write with another key ring.",
             )
 
     # --- Reading --------------------------------------------------------------------------------
@@ -306,30 +278,47 @@ class KeyRing:
 
         Raises:
             UntrustedKey: The header names no key of ``decrypt_with``; none was called.
+            OriginNotProven: A signature is required, and none holds; none was called.
             KeyMismatch, KeyNotFound, KeyUnusable, VaultUnavailable, LimitExceeded: No recipient
                 could be used; the message has what each said.
             Tampered: The wrapped DEK does not open under the KEK.
         """
-        section = parsed.keys
-        if section.keyset is not None:
-            raise UntrustedKey("the file names a keyset, and this release has none to match it to")
-        known = [recipient for recipient in section.recipients if recipient.alg in ALGORITHMS]
-        trusted = list(self._trust.callable(known))
-        if not trusted:
-            raise self._untrusted(section.recipients, known)
-        # A file that names no trusted key is refused even if its KEK is in the cache: what was read
-        # before must not decide what may be read.
-        keks = self._keks
+        section, keks = parsed.keys, self._keks
+        # A file that names no trusted key, or is not signed, is refused even if its KEK is in the
+        # cache: what was read before must not decide what may be read.
+        trusted, signer = self._admitted(section)
         kek, kid = keks.masters.opened(section.kek_id), None
         if kek is None:
             kek, kid = keks.unwrap(trusted, section.kek_id)
         dek = hierarchy.unwrap_dek(kek.wrapping, section.dek_encrypted_key)
-        return Access(dek, section.kek_id, kek, kid)
+        return Access(dek, section.kek_id, kek, kid, signer)
+
+    def signer_of(self, parsed: Header) -> str | None:
+        """Who signed a file's KEK, by reader step 7 alone; ``None`` where nobody has to.
+
+        Raises:
+            UntrustedKey, OriginNotProven: See :meth:`open`.
+        """
+        return self._admitted(parsed.keys)[1]
+
+    def _admitted(self, section: KeySection) -> tuple[list[Recipient], str | None]:
+        """Reader step 7: the recipients that may be called, in order, and the proven signer."""
+        if section.keyset is not None:
+            raise UntrustedKey("the file names a keyset, and this release has none to match it to")
+        known = [recipient for recipient in section.recipients if recipient.alg in ALGORITHMS]
+        trusted = list(self._policy.trust.callable(known))
+        if not trusted:
+            raise self._untrusted(section.recipients, known)
+        signers = self._keks.signers
+        if not signers.required:
+            return trusted, None
+        claims, left = signers.prove(section, trusted)
+        return left, claims.kid
 
     def _untrusted(
         self, recipients: Sequence[WrappedKey], known: Sequence[WrappedKey]
     ) -> UntrustedKey:
-        if not self._trust.patterns:
+        if not self._policy.trust.patterns:
             return UntrustedKey("this key ring only encrypts: it has no decrypt_with")
         if not known:
             return UntrustedKey(f"the file's keys are wrapped with {recipients[0].alg[:40]!a} only")
@@ -354,12 +343,13 @@ class KeyRing:
             KeyMismatch: The fresh wrap does not open to the KEK; nothing may be written.
             KeyNotFound, KeyUnusable, VaultUnavailable, LimitExceeded: See :meth:`grant`.
         """
-        section, keks, trust = parsed.keys, self._keks, self._trust
+        section, keks, trust = parsed.keys, self._keks, self._policy.trust
         if replace:
             self._check_encrypts()
             if not rekeying.same_set(section, keks.recipients(), trust):
+                self._check_signs()
                 return rekeying.moved(section, access.dek, keks, trust)
-        return rekeying.refreshed(section, access.kek, keks, self._to, trust)
+        return rekeying.refreshed(section, access.kek, keks, self._policy.to, trust)
 
 
 def as_ring(
@@ -402,17 +392,3 @@ def as_ring(
         limits=found["limits"],
         settings=found["settings"],
     )
-
-
-def _texts(value: object, what: str) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
-        texts = list(value)
-        if all(isinstance(text, str) for text in texts):
-            return texts
-    raise TypeError(f"{what} is text or a list of texts, not {type(value).__name__}")
-
-
-def _names(value: str | Sequence[str] | None, what: str) -> tuple[KeyName, ...]:
-    return tuple(dict.fromkeys(map(keyurl.parse, _texts(() if value is None else value, what))))

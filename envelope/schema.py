@@ -36,7 +36,15 @@ __all__ = [
 _MAX_DOTS = 64
 _MAX_MESSAGE = 400
 
-KEY_NAMES = ("keys", "encrypt_to", "decrypt_with", "required_context", "aliases")
+KEY_NAMES = (
+    "keys",
+    "encrypt_to",
+    "decrypt_with",
+    "required_context",
+    "aliases",
+    "sign_with",
+    "require_signed",
+)
 FILE_OPTIONS = ("threads", "durable", "suffix")
 _PATH_OPTION = re.compile(r"(?:file|folder|path|store)\Z")
 _COMMAND_OPTION = re.compile(r"command\Z")
@@ -47,7 +55,7 @@ class Layer:
     """What a file says at its top, or in one of its profiles.
 
     ``keys`` is ``None`` or all of encrypt_to, decrypt_with, required_context
-    and aliases; ``sections`` has the other settings: limits, files, and those
+    and aliases, with sign_with and require_signed where given; ``sections`` has the other settings: limits, files, and those
     of drivers by scheme.
     """
 
@@ -204,7 +212,7 @@ class _Checker:
 
 
 def check_keys(given: Mapping[str, Any], folder: str) -> dict[str, Any] | None:
-    """The four settings that belong together, checked; ``None`` if none is given.
+    """The settings that belong together, checked; ``None`` if none is given.
 
     Args:
         given: Any of ``KEY_NAMES``, as parsed from TOML or JSON.
@@ -235,7 +243,24 @@ def check_keys(given: Mapping[str, Any], folder: str) -> dict[str, Any] | None:
         raise ConfigurationError("aliases must be a table of old and new key names")
     keys["required_context"] = list(dict.fromkeys(required))
     keys["aliases"] = {_key(old, folder): _key(new, folder) for old, new in aliases.items()}
-    return keys
+    return keys | _signers(given, folder)
+
+
+def _signers(given: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    """Whose signature new files get, and whose is required; only what is given."""
+    found: dict[str, Any] = {}
+    if "sign_with" in given:
+        if not isinstance(given["sign_with"], str):
+            raise ConfigurationError("sign_with must be the name of one key")
+        found["sign_with"] = _key(given["sign_with"], folder)
+    if "require_signed" in given:
+        found["require_signed"] = _distinct_keys(
+            _texts(given["require_signed"], "require_signed"), folder
+        )
+        if not found["require_signed"]:
+            # It would read as "none is required", where somebody meant to require one.
+            raise ConfigurationError("require_signed names no signer")
+    return found
 
 
 def _texts(value: Any, name: str) -> list[str]:

@@ -148,6 +148,20 @@ class KeyOptions(KeystoreOptions):
         ),
     ] = field(default_factory=list)
 
+    require_signed: Annotated[
+        list[str],
+        typer.Option(
+            "--require-signed",
+            metavar="URL",
+            help="Read only files that this key signed; a key, or public:FILE. May be repeated.",
+            rich_help_panel=_KEYS,
+        ),
+    ] = field(default_factory=list)
+
+    def signers(self) -> dict[str, Any]:
+        """Whose signatures count, where an option says so."""
+        return {"require_signed": self.require_signed} if self.require_signed else {}
+
     def ring(self, out: Output) -> KeyRing:
         """The key ring: keys of the options replace the configuration's; its settings stay."""
         from envelope import config
@@ -160,13 +174,14 @@ class KeyOptions(KeystoreOptions):
         _tell(found, keys=not named)
         settings = self.over(found.result["settings"])
         if not named:
-            return KeyRing.from_config({**found.result, "settings": settings})
+            return KeyRing.from_config({**found.result, "settings": settings, **self.signers()})
         both = [key for key in self.key if not key.lower().startswith("public:")]
         return KeyRing(
             encrypt_to=[*self.key, *self.encrypt_to],
             decrypt_with=[*both, *self.trust],
             limits=found.result["limits"],
             settings=settings,
+            **self.signers(),
         )
 
 
@@ -182,6 +197,16 @@ def _tell(found: Explained, *, keys: bool) -> None:
 class WritingKeyOptions(KeyOptions):
     """The same where files are encrypted to keys."""
 
+    sign_with: Annotated[
+        str | None,
+        typer.Option(
+            "--sign-with",
+            metavar="URL",
+            help="Sign the key of new files with this key, which proves who wrote them.",
+            rich_help_panel=_KEYS,
+        ),
+    ] = None
+
     kid: Annotated[
         str | None,
         typer.Option(
@@ -191,6 +216,10 @@ class WritingKeyOptions(KeyOptions):
             rich_help_panel=_KEYS,
         ),
     ] = None
+
+    def signers(self) -> dict[str, Any]:
+        """As above, and who signs."""
+        return super().signers() | ({"sign_with": self.sign_with} if self.sign_with else {})
 
     def over(self, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         merged = super().over(settings)

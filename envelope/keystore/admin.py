@@ -30,7 +30,7 @@ from envelope.secret import Secret
 
 __all__ = ["Admin"]
 
-_OPERATIONS = ("wrapKey", "unwrapKey")
+_OPERATIONS = {"enc": ("wrapKey", "unwrapKey"), "sig": ("sign", "verify")}
 
 
 class Admin:
@@ -44,7 +44,8 @@ class Admin:
 
         Args:
             key: ``local:NAME``.
-            options: ``kty`` (``oct``, the default, or ``RSA``), ``bits``, ``protect``
+            options: ``kty`` (``oct``, the default, ``RSA``, or ``EC``, which signs), ``bits``,
+                ``use`` (``enc``, or ``sig`` for an RSA key that signs), ``protect``
                 (``passphrase`` or ``permissions``: the keystore's, chosen with its first key),
                 ``not_before`` and ``expires`` (RFC 3339 or datetime), ``key_ops``, ``note``.
 
@@ -53,9 +54,11 @@ class Admin:
             ConfigurationError: A bad option, no passphrase, or another protection.
         """
         name = _name(key, "create")
-        described = _described(options, ("kty", "bits", "protect"))
-        fresh, bits = kinds.generate(options.get("kty") or "oct", options.get("bits"))
-        version = _version(name.name, options.get("kty") or "oct", bits, fresh, described)
+        kty = options.get("kty") or "oct"
+        use = _use(kty, options.get("use"))
+        described = _described(options, ("kty", "bits", "use", "protect"), use)
+        fresh, bits = kinds.generate(kty, options.get("bits"))
+        version = _version(name.name, kty, use, bits, fresh, described)
         self.contents.prepare(options.get("protect"))
         with self.contents.writing():
             saved = Key(name.name, (version,))
@@ -67,18 +70,21 @@ class Admin:
 
         Args:
             key: ``local:NAME``, or the full kid where the version is to have a known id.
-            material: 32 raw AES bytes, or a private RSA key as PEM or PKCS #8 DER.
+            material: 32 raw AES bytes, or a private RSA or EC key as PEM or PKCS #8 DER.
             options: As for :meth:`create`, without ``kty`` and ``bits``.
 
         Raises:
             AlreadyExists: The full kid is there.
-            ConfigurationError: The material is neither of the two.
+            ConfigurationError: The material is neither of the two, or has another use than the
+                key's other versions.
         """
         name = _name(key)
-        described = _described(options, ("protect",))
-        kty = "oct" if len(material) == 32 else "RSA"
-        taken, bits = (material, 256) if kty == "oct" else kinds.load_rsa(material)
-        version = _version(name.name, kty, bits, taken, described)
+        kty, taken, bits = (
+            ("oct", material, 256) if len(material) == 32 else kinds.load_private(material)
+        )
+        use = _use(kty, options.get("use"))
+        described = _described(options, ("use", "protect"), use)
+        version = _version(name.name, kty, use, bits, taken, described)
         if name.version:
             version = replace(version, version=name.version)
         self.contents.prepare(options.get("protect"))
@@ -86,6 +92,11 @@ class Admin:
             found = self.contents.key(name.name)
             if found and found.find(version.version):
                 raise AlreadyExists(f"{version.kid} exists already", kid=version.kid)
+            if found and found.versions[-1].use != use:
+                raise ConfigurationError(
+                    f"{name.unversioned} has another use, and a key has one",
+                    next_step="Import it under another name.",
+                )
             saved = _appended(found or Key(name.name, ()), version)
             self.contents.save(saved)
         return _infos(saved)[-1]
@@ -107,10 +118,11 @@ class Admin:
             options: ``not_before``, ``expires`` and ``note`` of the new version.
         """
         name = _name(key, "rotate")
-        described = _described(options, ())
         last = self.contents.require(name.name).versions[-1]
+        use = _use(last.kty, last.use)
+        described = {"key_ops": last.key_ops} | _described(options, (), use)
         fresh, bits = kinds.generate(last.kty, last.bits)  # slow for RSA, so not under the lock
-        version = _version(name.name, last.kty, bits, fresh, {"key_ops": last.key_ops} | described)
+        version = _version(name.name, last.kty, use, bits, fresh, described)
         with self.contents.writing():
             saved = _appended(self.contents.require(name.name), version)
             self.contents.save(saved)
@@ -165,10 +177,10 @@ class Admin:
         )[0]
 
     def public(self, key: str) -> bytes:
-        """The public half of an RSA key as PEM, with its kid on a line before (RFC 7468).
+        """The public half of an RSA or EC key as PEM, with its kid on a line before (RFC 7468).
 
         Raises:
-            KeyOperationForbidden: It is no RSA key.
+            KeyOperationForbidden: It is an AES key.
         """
         name = _name(key)
         found = self.contents.require(name.name)
@@ -177,7 +189,7 @@ class Admin:
             raise KeyDisabled(f"no version of {name} is enabled", kid=str(name), operation="public")
         if version.material is None:
             raise _unfit(version, ())
-        if version.kty != "RSA":
+        if version.kty == "oct":
             raise KeyOperationForbidden(
                 f"{version.kid} has no public half: it is a secret AES key",
                 kid=version.kid,
@@ -271,7 +283,16 @@ def _unfit(version: Version, states: Iterable[str]) -> Exception:
     )
 
 
-def _described(options: Mapping[str, Any], further: tuple[str, ...]) -> dict[str, Any]:
+def _use(kty: str, given: object) -> str:
+    """What a key of that type is for: EC keys sign, others only if that was said."""
+    use = given or ("sig" if kty == "EC" else "enc")
+    uses = [known for kind, known in kinds.ALGORITHMS if kind == kty]
+    if not isinstance(use, str) or use not in (uses or _OPERATIONS):
+        raise ConfigurationError(f"a key of type {kty} is not for {use!r}")
+    return use
+
+
+def _described(options: Mapping[str, Any], further: tuple[str, ...], use: str) -> dict[str, Any]:
     """The members of a new version that its maker chose."""
     known = ("not_before", "expires", "key_ops", "note", *further)
     for option in options:
@@ -285,26 +306,27 @@ def _described(options: Mapping[str, Any], further: tuple[str, ...]) -> dict[str
     if chosen["not_before"] and chosen["expires"] and chosen["not_before"] >= chosen["expires"]:
         raise ConfigurationError("the key would expire before it starts")
     if (key_ops := options.get("key_ops")) is not None:
-        chosen["key_ops"] = tuple(op for op in _OPERATIONS if op in key_ops)
-        if not key_ops or isinstance(key_ops, str) or set(key_ops) - set(_OPERATIONS):
-            raise ConfigurationError("key_ops lists wrapKey, unwrapKey, or both")
+        known_ops = _OPERATIONS[use]
+        chosen["key_ops"] = tuple(op for op in known_ops if op in key_ops)
+        if not key_ops or isinstance(key_ops, str) or set(key_ops) - set(known_ops):
+            raise ConfigurationError(f"key_ops lists {', '.join(known_ops)}, or both")
     if (note := options.get("note")) is not None:
         chosen["note"] = str(note)
     return chosen
 
 
 def _version(
-    name: str, kty: str, bits: int, fresh: Secret, described: Mapping[str, Any]
+    name: str, kty: str, use: str, bits: int, fresh: Secret, described: Mapping[str, Any]
 ) -> Version:
-    members = {"key_ops": _OPERATIONS} | dict(described)
+    members = {"key_ops": _OPERATIONS[use]} | dict(described)
     return Version(
         name,
         fresh_id(),
         "enabled",
         kty,
-        kinds.ALGORITHMS[kty],
+        kinds.ALGORITHMS[kty, use],
         bits,
-        "enc",
+        use,
         created=now(),
         material=fresh,
         **members,

@@ -282,7 +282,8 @@ class Contents:
             self.folder.write(what, Secret(data.reveal() + b"\n"))
 
     def _warn_without_backup(self, key: Key) -> None:
-        live = [version for version in key.versions if version.material]
+        # A lost signer makes no file unreadable: another one signs from then on.
+        live = [each for each in key.versions if each.material and each.use != "sig"]
         warned = runtime.current().state(_Warned).of
         mark = (self.folder.path, key.name)
         if mark in warned or not live or all(version.backed_up for version in live):

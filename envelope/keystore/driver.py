@@ -7,21 +7,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from envelope import keyurl
-from envelope.errors import (
-    ConfigurationError,
-    KeyDisabled,
-    KeyExpired,
-    KeyMismatch,
-    KeyNotFound,
-    KeyNotYetValid,
-    KeyOperationForbidden,
-)
-from envelope.keys import Driver, KeyAdmin, WrappedKey
-from envelope.keystore import material, upkeep
+from envelope.errors import ConfigurationError, KeyDisabled, KeyMismatch
+from envelope.keys import Driver, KeyAdmin, PublicHalf, SignerResolver, WrappedKey
+from envelope.keystore import material, signing, upkeep
 from envelope.keystore.admin import Admin
 from envelope.keystore.contents import Contents
 from envelope.keystore.records import Version, now
+from envelope.keystore.signing import LocalSigner
 from envelope.keystore.slots import Argon2
+from envelope.keystore.usable import check_dates, exact, usable
 from envelope.secret import Secret
 
 __all__ = ["LOCAL", "LocalKey", "LocalKeys"]
@@ -54,15 +48,7 @@ class LocalKey:
             KeyDisabled, KeyExpired, KeyNotYetValid, KeyNotFound, KeyOperationForbidden: As it says.
         """
         version = self._usable("wrapKey", "wrap")
-        moment = now()
-        if version.not_before and moment < version.not_before:
-            raise KeyNotYetValid(
-                f"{self.kid} starts at {version.not_before}", kid=self.kid, operation="wrap"
-            )
-        if version.expires and moment >= version.expires:
-            raise KeyExpired(
-                f"{self.kid} ended at {version.expires}", kid=self.kid, operation="wrap"
-            )
+        check_dates(version, "wrap")
         return WrappedKey(self.kid, self.alg, material.wrap(version, key))
 
     def unwrap(self, wrapped: WrappedKey, *, aad: bytes) -> Secret:  # noqa: ARG002 - as in wrap
@@ -80,14 +66,7 @@ class LocalKey:
         return material.unwrap(version, wrapped.encrypted_key)
 
     def _usable(self, key_op: str, operation: str) -> Version:
-        version = _exact(self._contents, self._name, self._version, operation)
-        if version.state != "enabled":
-            raise KeyDisabled(f"{self.kid} is {version.state}", kid=self.kid, operation=operation)
-        if key_op not in version.key_ops:
-            raise KeyOperationForbidden(
-                f"{self.kid} may not {operation}", kid=self.kid, operation=operation
-            )
-        return version
+        return usable(self._contents, self._name, self._version, key_op, operation)
 
 
 class LocalKeys(Admin):
@@ -109,9 +88,7 @@ class LocalKeys(Admin):
         if name.scheme != "local":
             raise ConfigurationError(f"{kid} is not a key of the embedded keystore")
         if name.version is not None:
-            return LocalKey(
-                self.contents, _exact(self.contents, name.name, name.version, "resolve")
-            )
+            return LocalKey(self.contents, exact(self.contents, name.name, name.version, "resolve"))
         key = self.contents.require(name.name)
         newest = key.newest(now())
         if newest is None:
@@ -119,6 +96,14 @@ class LocalKeys(Admin):
                 f"no version of {name} is enabled", kid=str(name), operation="resolve"
             )
         return LocalKey(self.contents, newest)
+
+    def signer(self, kid: str) -> LocalSigner:
+        """See :func:`envelope.keystore.signing.signer`."""
+        return signing.signer(self.contents, kid)
+
+    def public_half(self, kid: str) -> PublicHalf:
+        """See :func:`envelope.keystore.signing.public_half`."""
+        return signing.public_half(self.contents, kid)
 
     # What only this keystore has. The command line finds these by name, since nothing imports it.
 
@@ -184,28 +169,7 @@ LOCAL = LocalDriver()
 if TYPE_CHECKING:  # the protocols hold, arguments' names included
     _driver: Driver = LOCAL
     _admin: KeyAdmin = LOCAL.resolver({})
-
-
-def _exact(contents: Contents, name: str, version: str, operation: str) -> Version:
-    kid = f"local:{name}/{version}"
-    key = contents.key(name)
-    found = key.find(version) if key else None
-    if found is None:
-        raise KeyNotFound(
-            f"this file's key {kid} is in another keystore, not in the one at "
-            f"{contents.folder.path}",
-            kid=kid,
-            operation=operation,
-            next_step="Set ENVELOPE_KEYSTORE to the keystore that has it, or restore its backup.",
-        )
-    if found.state == "destroyed":
-        raise KeyNotFound(
-            f"{kid} was destroyed",
-            kid=kid,
-            operation=operation,
-            next_step="Restore a backup that has it into another folder (ENVELOPE_KEYSTORE).",
-        )
-    return found
+    _signers: SignerResolver = LOCAL.resolver({})
 
 
 def _absolute(path: object, option: str) -> str:

@@ -1,4 +1,4 @@
-"""Master keys at work (A256KW, RSA-OAEP-256) and at rest.
+"""Keys at work (A256KW, RSA-OAEP-256; ES256, PS256 for signing) and at rest.
 
 docs/keystore.md, "Keys and kids" and "Protection by passphrase".
 
@@ -16,11 +16,13 @@ from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
+from envelope import jws
 from envelope.errors import ConfigurationError, KeyMismatch, KeyOperationForbidden, Tampered
 from envelope.jose import b64u_decode, b64u_encode
 from envelope.keystore.records import Version
@@ -32,16 +34,26 @@ __all__ = [
     "RestKeys",
     "generate",
     "lines",
-    "load_rsa",
+    "load_private",
     "open_gcm",
     "public_key",
     "rsa_wrap",
     "seal_gcm",
+    "sign",
     "unwrap",
+    "verifying_key",
     "wrap",
 ]
 
-ALGORITHMS = {"oct": "A256KW", "RSA": "RSA-OAEP-256"}
+ALGORITHMS = {
+    ("oct", "enc"): "A256KW",
+    ("RSA", "enc"): "RSA-OAEP-256",
+    ("EC", "sig"): "ES256",
+    ("RSA", "sig"): "PS256",
+}
+"""The one algorithm of a key, by its type and use."""
+
+Private = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 _RSA_BITS = range(2048, 4097)
 _OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
 
@@ -141,40 +153,67 @@ def generate(kty: str, bits: int | None) -> tuple[Secret, int]:
         if bits not in (2048, 3072, 4096):
             raise ConfigurationError("an RSA key has 2048, 3072 or 4096 bits")
         return _der(rsa.generate_private_key(65537, bits)), bits
+    if kty == "EC":
+        if bits not in (None, 256):
+            raise ConfigurationError("an EC key is on P-256 and has 256 bits")
+        return _der(ec.generate_private_key(ec.SECP256R1())), 256
     raise ConfigurationError(
-        f"unknown key type {kty!r}", next_step="A local key is of type oct or RSA."
+        f"unknown key type {kty!r}", next_step="A local key is of type oct, RSA or EC."
     )
 
 
-def load_rsa(pem_or_der: Secret) -> tuple[Secret, int]:
-    """Foreign RSA material as PKCS #8 DER, and its size in bits.
+def load_private(pem_or_der: Secret) -> tuple[str, Secret, int]:
+    """Foreign RSA or EC material: its type, itself as PKCS #8 DER, and its size in bits.
 
     Raises:
-        ConfigurationError: It is no private RSA key of 2048 to 4096 bits, or it is encrypted.
+        ConfigurationError: It is no private RSA key of 2048 to 4096 bits and no private EC key
+            on P-256, or it is encrypted.
     """
     key = _loaded(pem_or_der)
+    if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
+        return "EC", _der(key), 256
     if not isinstance(key, rsa.RSAPrivateKey) or key.key_size not in _RSA_BITS or key.key_size % 8:
         raise ConfigurationError(
-            "this is neither 32 raw bytes nor an unencrypted private RSA key of 2048 to 4096 bits",
-            next_step="Give an AES key as 32 raw bytes, or an RSA key as PEM without passphrase.",
+            "this is neither 32 raw bytes nor an unencrypted private key: RSA of 2048 to 4096 "
+            "bits, or EC on P-256",
+            next_step="Give an AES key as 32 raw bytes, or a private key as PEM without "
+            "passphrase.",
         )
-    return _der(key), key.key_size
+    return "RSA", _der(key), key.key_size
 
 
-def public_key(version: Version) -> rsa.RSAPublicKey:
-    """The public half of an RSA version that still has its material."""
-    if version.kty != "RSA" or version.material is None:
+def public_key(version: Version) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
+    """The public half of an RSA or EC version that still has its material."""
+    if version.kty not in ("RSA", "EC") or version.material is None:
         raise KeyOperationForbidden(
             f"{version.kid} has no public half", kid=version.kid, operation="public"
         )
     return _private(version).public_key()
 
 
+def verifying_key(version: Version) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
+    """The public half of a version that signs."""
+    _check_kind(version, "verify", "sig")
+    return public_key(version)
+
+
+def sign(version: Version, data: bytes) -> bytes:
+    """The signature in JWS's form (RFC 7518 sections 3.4 and 3.5)."""
+    _check_kind(version, "sign", "sig")
+    key = _private(version)
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.sign(data, jws.PSS, hashes.SHA256())
+    r, s = decode_dss_signature(key.sign(data, ec.ECDSA(hashes.SHA256())))
+    return r.to_bytes(32) + s.to_bytes(32)
+
+
 def wrap(version: Version, key: Secret) -> bytes:
     """Wrap ``key`` under ``version`` with the algorithm of its type."""
     _check_kind(version, "wrap")
     if version.kty == "RSA":
-        return rsa_wrap(public_key(version), key, version.kid)
+        public = public_key(version)
+        assert isinstance(public, rsa.RSAPublicKey)  # noqa: S101 - its type says so
+        return rsa_wrap(public, key, version.kid)
     if len(key) % 8 or not 16 <= len(key) <= 4096:
         raise _wrong_size(version.kid)
     assert version.material is not None  # noqa: S101 - _check_kind saw to it
@@ -200,7 +239,9 @@ def unwrap(version: Version, encrypted_key: bytes) -> Secret:
     try:
         if version.kty == "RSA":
             if len(encrypted_key) == version.bits // 8:
-                key = Secret(_private(version).decrypt(encrypted_key, _OAEP))
+                private = _private(version)
+                assert isinstance(private, rsa.RSAPrivateKey)  # noqa: S101 - its type says so
+                key = Secret(private.decrypt(encrypted_key, _OAEP))
         elif not len(encrypted_key) % 8 and 24 <= len(encrypted_key) <= 4104:
             key = Secret(aes_key_unwrap(version.material.reveal(), encrypted_key))
     except (InvalidUnwrap, ValueError):
@@ -214,8 +255,9 @@ def unwrap(version: Version, encrypted_key: bytes) -> Secret:
     return key
 
 
-def _check_kind(version: Version, operation: str) -> None:
-    if ALGORITHMS.get(version.kty) != version.alg or version.use != "enc" or not version.material:
+def _check_kind(version: Version, operation: str, use: str = "enc") -> None:
+    alg = ALGORITHMS.get((version.kty, use))
+    if alg != version.alg or version.use != use or not version.material:
         raise KeyOperationForbidden(
             f"{version.kid} is of a kind that this release cannot {operation} with",
             kid=version.kid,
@@ -240,19 +282,22 @@ def _decoded(text: Secret) -> Secret | None:
         return None
 
 
-def _private(version: Version) -> rsa.RSAPrivateKey:
+def _private(version: Version) -> Private:
     # Parsing checks the key's numbers, which costs more than using it: kept beside the version.
-    cached = version.__dict__.get("_rsa")
+    cached = version.__dict__.get("_private")
     if cached is None:
         assert version.material is not None  # noqa: S101 - callers checked
         cached = _loaded(version.material)
-        if not isinstance(cached, rsa.RSAPrivateKey) or cached.key_size != version.bits:
-            raise Tampered(f"the material of {version.kid} is not the RSA key that it should be")
-        version.__dict__["_rsa"] = cached
+        kind = rsa.RSAPrivateKey if version.kty == "RSA" else ec.EllipticCurvePrivateKey
+        if not isinstance(cached, kind) or cached.key_size != version.bits:
+            raise Tampered(
+                f"the material of {version.kid} is not the {version.kty} key that it should be"
+            )
+        version.__dict__["_private"] = cached
     return cached
 
 
-def _der(key: rsa.RSAPrivateKey) -> Secret:
+def _der(key: Private) -> Secret:
     return Secret(
         key.private_bytes(
             serialization.Encoding.DER,

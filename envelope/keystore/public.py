@@ -1,4 +1,4 @@
-"""The driver of `public:FILE.pem`: an RSA public key in a file, which wraps and never unwraps.
+"""The driver of `public:FILE.pem`: a public key in a file, which wraps or verifies, and no more.
 
 docs/keystore.md, "Public halves".
 """
@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from envelope import keyurl
 from envelope.errors import ConfigurationError, KeyNotFound, KeyOperationForbidden
 from envelope.jose import b64u_decode, b64u_encode
-from envelope.keys import Driver, WrappedKey
+from envelope.keys import Driver, PublicHalf, WrappedKey
 from envelope.keystore import material
 from envelope.secret import Secret
 
@@ -26,7 +26,10 @@ __all__ = ["PUBLIC", "PublicKey", "PublicKeys"]
 
 _LARGEST = 65536
 _KID = re.compile(rb"^kid:[ \t]*(\S+)[ \t]*\r?$", re.MULTILINE)
+_ALG = re.compile(rb"^alg:[ \t]*(\S+)[ \t]*\r?$", re.MULTILINE)
 _BEGIN = b"-----BEGIN "
+_WRAPPING = ("RSA-OAEP-256",)
+_SIGNING = ("ES256", "PS256")
 
 
 class PublicKey:
@@ -75,11 +78,31 @@ class PublicKeys:
             ConfigurationError: It has no kid, or is no RSA public key.
         """
         file = _file(kid)
-        pin = self._pinned.get(file) or _pin(file, self._settings.get("kid"))
+        pin = self._pinned.get(file) or _pin(file, self._settings.get("kid"), _WRAPPING)
         key = serialization.load_der_public_key(b64u_decode(pin["spki"], "spki"))
         if not isinstance(key, rsa.RSAPublicKey):
             raise ConfigurationError(f"public: the pinned key of {file} is no RSA key")
         return PublicKey(pin["kid"], key)
+
+    def signer(self, kid: str) -> NoReturn:
+        """Always KeyOperationForbidden."""
+        raise KeyOperationForbidden(
+            "a public key cannot sign; it can only prove what its private half signed",
+            kid=kid,
+            operation="sign",
+            next_step="Sign with the key itself, where its keystore or vault is.",
+        )
+
+    def public_half(self, kid: str) -> PublicHalf:
+        """The file's key, for what its private half has signed.
+
+        Raises:
+            KeyNotFound: There is no such file.
+            ConfigurationError: It has no kid, or a key that signs no KEKs.
+        """
+        file = _file(kid)
+        pin = self._pinned.get(file) or _pin(file, self._settings.get("kid"), _SIGNING)
+        return PublicHalf(pin["kid"], b64u_decode(pin["spki"], "spki"))
 
 
 class PublicDriver:
@@ -106,12 +129,14 @@ class PublicDriver:
             raise ConfigurationError("public: files maps each file to its kid, sha256 and spki")
         for file, pin in files.items():
             _checked_kid(pin["kid"], f"the kid of {file}")
-            _checked_key(b64u_decode(pin["spki"], "spki"), file)
+            _checked_key(b64u_decode(pin["spki"], "spki"), file, ec_too=True)
         if files:
             settings["files"] = {file: dict(pin) for file, pin in files.items()}
         return settings
 
-    def pinned(self, settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    def pinned(
+        self, settings: Mapping[str, Any], names: Iterable[str], signers: Iterable[str] = ()
+    ) -> dict[str, Any]:
         """``settings`` with the keys of ``names`` taken in, so that no path is needed any more.
 
         A key ring calls this when it is made. Its repr then tells two contents
@@ -120,12 +145,16 @@ class PublicDriver:
         Args:
             settings: What :meth:`settings` returned.
             names: The ``public:FILE`` that the ring encrypts to.
+            signers: Those whose signatures it believes.
         """
         files = dict(settings.get("files") or {})
-        for name in names:
-            file = _file(name)
-            if file not in files:
-                files[file] = _pin(file, settings.get("kid"))
+        for keys, uses in ((names, _WRAPPING), (signers, _SIGNING)):
+            for name in keys:
+                file = _file(name)
+                if file not in files:
+                    files[file] = _pin(file, settings.get("kid"), uses)
+                spki = b64u_decode(files[file]["spki"], "spki")
+                _checked_key(spki, file, ec_too=uses is _SIGNING)
         return {**settings, "files": files} if files else dict(settings)
 
     def resolver(self, settings: Mapping[str, Any]) -> PublicKeys:
@@ -146,8 +175,8 @@ def _file(name: str) -> str:
     return parsed.name
 
 
-def _pin(file: str, kid: str | None) -> dict[str, str]:
-    """A file's kid, digest and key."""
+def _pin(file: str, kid: str | None, uses: tuple[str, ...]) -> dict[str, str]:
+    """The kid, digest and key of a file that is for one of ``uses``, if it says for what."""
     data = _read(file)
     before, begin, block = data.partition(_BEGIN)
     if not begin or _BEGIN in block or block[:10] != b"PUBLIC KEY":
@@ -161,7 +190,13 @@ def _pin(file: str, kid: str | None) -> dict[str, str]:
             f"{file} does not say whose public key it is",
             next_step="Put a line 'kid: …', exact version included, before BEGIN, or give --kid.",
         )
-    key = _checked_key(begin + block, file)
+    said = [alg.decode("ascii", "replace") for alg in _ALG.findall(before)]
+    if any(alg not in uses for alg in said):
+        raise ConfigurationError(
+            f"{file} is for {', '.join(said)}, and what is needed here is {' or '.join(uses)}",
+            next_step="A key has one use: export the public half of a key for this one.",
+        )
+    key = _checked_key(begin + block, file, ec_too=uses is _SIGNING)
     spki = key.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -209,7 +244,9 @@ def _checked_kid(kid: object, where: str) -> str:
     return kid
 
 
-def _checked_key(data: bytes, file: str) -> rsa.RSAPublicKey:
+def _checked_key(
+    data: bytes, file: str, *, ec_too: bool
+) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
     load = (
         serialization.load_pem_public_key
         if data.startswith(_BEGIN)
@@ -219,6 +256,10 @@ def _checked_key(data: bytes, file: str) -> rsa.RSAPublicKey:
         key = load(data)
     except Exception:  # cryptography raises several kinds for what is no key
         key = None
-    if not isinstance(key, rsa.RSAPublicKey) or not 2048 <= key.key_size <= 4096:
-        raise ConfigurationError(f"{file} does not hold an RSA public key of 2048 to 4096 bits")
-    return key
+    if ec_too and isinstance(key, ec.EllipticCurvePublicKey):
+        if isinstance(key.curve, ec.SECP256R1):
+            return key
+    elif isinstance(key, rsa.RSAPublicKey) and 2048 <= key.key_size <= 4096:
+        return key
+    or_ec = ", or an EC public key on P-256" if ec_too else ""
+    raise ConfigurationError(f"{file} does not hold an RSA public key of 2048 to 4096 bits{or_ec}")

@@ -42,7 +42,11 @@ def test_an_rsa_key_has_3072_bits_unless_told(plain: LocalKeys) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"kty": "EC"},
+        {"kty": "EC", "bits": 384},
+        {"kty": "EC", "use": "enc"},
+        {"kty": "oct", "use": "sig"},
+        {"kty": "RSA", "use": "both"},
+        {"kty": "EC", "key_ops": ["wrapKey"]},
         {"kty": "RSA", "bits": 1024},
         {"kty": "RSA", "bits": 8192},
         {"bits": 128},
@@ -176,7 +180,7 @@ def test_material_can_come_back_under_a_known_kid_but_never_over_one(plain: Loca
         b"short",
         bytes(31),
         pem_of(rsa.generate_private_key(65537, 2048), b"password"),
-        pem_of(ec.generate_private_key(ec.SECP256R1())),
+        pem_of(ec.generate_private_key(ec.SECP384R1())),
         b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
     ],
     ids=["empty", "short", "31 bytes", "encrypted", "elliptic", "broken"],

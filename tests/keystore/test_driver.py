@@ -11,7 +11,7 @@ import pytest
 
 from envelope import errors
 from envelope.keys import KeyAdmin, KeyResolver
-from envelope.keystore import driver, records
+from envelope.keystore import driver, records, usable
 from envelope.keystore.driver import LOCAL, LocalKeys
 from envelope.secret import Secret
 from tests.keystore.conftest import Open
@@ -161,7 +161,8 @@ def test_dates_bound_wrapping_and_never_unwrapping(
     moments = iter(())
 
     def at(moment: str) -> None:
-        monkeypatch.setattr(driver, "now", lambda: moment)
+        for module in (driver, usable):
+            monkeypatch.setattr(module, "now", lambda: moment)
 
     del moments
     kid = plain.create(
