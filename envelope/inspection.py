@@ -9,13 +9,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from envelope import caller, events, floe, message
+from envelope import caller, events, floe, jws, message
 from envelope import context as contexts
-from envelope.errors import EnvelopeError
+from envelope.errors import EnvelopeError, Malformed, OriginNotProven, UntrustedKey
 from envelope.jose import b64u_encode
+from envelope.jws import Claims
 from envelope.offsets import Layout
 from envelope.opening import Opening
-from envelope.ring import as_ring
+from envelope.ring import KeyRing, as_ring
 from envelope.sources import Location, OnProgress, Source, counter, open_source
 from envelope.workers import DEFAULT_THREADS
 
@@ -36,7 +37,11 @@ class Inspection:
         kek_id: The id of the KEK, base64url: the same for all files that share one.
         recipients: ``(kid, alg)`` of each master key that can open the file.
         keyset: The opaque id of a keyset, base64url, or ``None``.
-        signed: Whether a signature is there; it was not looked at.
+        signed: Whether a signature is there.
+        signature: What it says, where it has the documented form.
+        origin: ``verified`` where a key ring that requires signatures was given and it holds,
+            ``refused`` where it does not, else ``unverified``.
+        origin_refused: Why it was refused.
     """
 
     source: str
@@ -51,6 +56,9 @@ class Inspection:
     recipients: tuple[tuple[str, str], ...]
     keyset: str | None
     signed: bool
+    signature: Claims | None = None
+    origin: str = "unverified"
+    origin_refused: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object; docs/schema/inspect.json describes it."""
@@ -69,12 +77,18 @@ class Inspection:
             "recipients": [{"kid": kid, "alg": alg} for kid, alg in self.recipients],
             "keyset": self.keyset,
             "signed": self.signed,
+            "signature": None if self.signature is None else _signature(self.signature),
+            "origin": self.origin,
+            "origin_refused": self.origin_refused,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """A file of which every byte was authenticated. ``kid`` opened it; ``None``: the cache did."""
+    """A file of which every byte was authenticated. ``kid`` opened it; ``None``: the cache did.
+
+    ``signer`` has signed its KEK; ``None``: the key ring requires no signature.
+    """
 
     source: str
     size: int
@@ -84,6 +98,7 @@ class Verification:
     kek_id: str
     kid: str | None
     recipients: tuple[str, ...]
+    signer: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object; docs/schema/verify.json describes it."""
@@ -97,28 +112,45 @@ class Verification:
             "kek_id": self.kek_id,
             "kid": self.kid,
             "recipients": list(self.recipients),
+            "signer": self.signer,
         }
 
 
-def inspect(source: Location, *, storage_options: Mapping[str, Any] | None = None) -> Inspection:
+def inspect(
+    source: Location,
+    *,
+    keys: Any = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Inspection:
     """What a file's header claims. Needs no key, and proves nothing.
 
     Args:
         source: A path, a URL, or a binary file object.
+        keys: A KeyRing that requires signatures: whether the file's holds is then told. It says
+            who made the KEK and which keys it is for, and still nothing about the rest.
         storage_options: Passed to fsspec for a URL.
 
     Raises:
         NotEncrypted, UnsupportedFormat, Malformed, Truncated, Tampered: The header is none.
+        VaultUnavailable, AccessDenied: The signer's public key could not be fetched.
     """
+    ring = None if keys is None else as_ring(keys)
     with closing(open_source(source, storage_options)) as stored:
         try:
-            return _claims(stored)
+            return _claims(stored, ring)
         except EnvelopeError as error:
             raise message.explained(error, stored) from None
 
 
-def _claims(stored: Source) -> Inspection:
+def _claims(stored: Source, ring: KeyRing | None) -> Inspection:
     header, start = message.read_header(stored)
+    origin, refused = "unverified", None
+    if ring is not None and ring.require_signed:
+        try:
+            ring.signer_of(header)
+            origin = "verified"
+        except (OriginNotProven, UntrustedKey) as error:
+            origin, refused = "refused", error.message
     layout = Layout(header.size, floe.segment_length_of(start[header.size :]))
     keys = header.keys
     return Inspection(
@@ -134,7 +166,26 @@ def _claims(stored: Source) -> Inspection:
         recipients=tuple((wrapped.kid, wrapped.alg) for wrapped in keys.recipients),
         keyset=None if keys.keyset is None else b64u_encode(keys.keyset),
         signed=keys.signature is not None,
+        signature=_parsed(keys.signature),
+        origin=origin,
+        origin_refused=refused,
     )
+
+
+def _parsed(signature: str | None) -> Claims | None:
+    try:
+        return None if signature is None else jws.parse(signature)
+    except Malformed:
+        return None
+
+
+def _signature(claims: Claims) -> dict[str, Any]:
+    return {
+        "kid": claims.kid,
+        "alg": claims.alg,
+        "aud": list(claims.audience),
+        "iat": claims.issued_at,
+    }
 
 
 def verify(
@@ -188,4 +239,5 @@ def verify(
         kek_id,
         incoming.access.kid,
         tuple(wrapped.kid for wrapped in incoming.header.keys.recipients),
+        incoming.access.signer,
     )

@@ -55,8 +55,8 @@ class Layer:
     """What a file says at its top, or in one of its profiles.
 
     ``keys`` is ``None`` or all of encrypt_to, decrypt_with, required_context
-    and aliases, with sign_with and require_signed where given; ``sections`` has the other settings: limits, files, and those
-    of drivers by scheme.
+    and aliases, with sign_with and require_signed where given; ``sections``
+    has the other settings: limits, files, and those of drivers by scheme.
     """
 
     keys: dict[str, Any] | None = None

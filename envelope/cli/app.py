@@ -31,7 +31,8 @@ _PASSPHRASE = {
 }
 _KEYS = {
     "create": "keys:create",
-    "import": "keys:import_",
+    "import": "importing:import_",
+    "transfer-blob": "importing:transfer_blob",
     "list": "keys:list_",
     "show": "keys:show",
     "rotate": "keys:rotate",

@@ -26,16 +26,20 @@ __all__ = ["inspect", "verify"]
     "envelope inspect report.csv.env1",
     "envelope inspect report.csv.env1 --json",
     "envelope inspect -r sealed --json",
+    "envelope inspect report.csv.env1 --key local:lake --require-signed public:signer.pem",
 )
-def inspect(out: Output, paths: Paths, recursive: Recursive = False) -> int:
+def inspect(out: Output, paths: Paths, keys: KeyOptions, recursive: Recursive = False) -> int:
     """Show what files claim about themselves. No key is needed, and nothing of it is proven.
 
-    With -r, every file that starts as an encrypted one is shown, whatever its name.
+    With --require-signed, it also tells whether a file's signature holds. With -r, every file
+    that starts as an encrypted one is shown, whatever its name.
     """
     from envelope.inspection import inspect as verb
 
+    ring = keys.ring(out) if keys.require_signed else None
+
     def show(found: Input, _on_progress: OnProgress) -> Callable[[], None]:
-        claims = verb(_source(out, found))
+        claims = verb(_source(out, found), keys=ring)
         return lambda: out.answer(claims.to_json(), *_claims(claims))
 
     with progress_bar(out, False, lambda: None) as bar:
@@ -68,7 +72,8 @@ def verify(
 
     def check(found: Input, on_progress: OnProgress) -> Callable[[], None]:
         proven = verb(_source(out, found), on_progress=on_progress, **given)
-        line = f"OK  {proven.source} ({amount(proven.size)})"
+        signed = f", signed by {proven.signer}" if proven.signer else ""
+        line = f"OK  {proven.source} ({amount(proven.size)}{signed})"
         return lambda: out.result(proven.to_json(), line)
 
     def wanted(found: Input) -> Skipped | None:
@@ -106,9 +111,23 @@ def _claims(claims: Inspection) -> list[str]:
     ]
     if claims.keyset:
         rows.append(("keyset", claims.keyset))
-    if claims.signed:
-        rows.append(("signature", "there is one, and it was not looked at"))
+    rows += _origin(claims)
     form = rows[0][1].format(claims.header_size, claims.segment_length)
     rows[0] = ("format", form)
     lines = columns([f"  {name}", value] for name, value in rows)
     return [f"{claims.source}: claims, not verified:", *lines]
+
+
+def _origin(claims: Inspection) -> list[tuple[str, str]]:
+    """Who claims to have made the KEK, and what came of verifying it."""
+    if not claims.signed:
+        rows = [("signature", "none")]
+    elif claims.signature is None:
+        rows = [("signature", "not of the documented form")]
+    else:
+        said = claims.signature
+        rows = [("signer", f"{said.kid} ({said.alg})"), ("signed for", ", ".join(said.audience))]
+    if claims.origin != "unverified":
+        why = f": {claims.origin_refused}" if claims.origin_refused else ""
+        rows.append(("origin", f"{claims.origin}{why}"))
+    return rows

@@ -23,7 +23,7 @@ __all__ = [
     "delete",
     "disable",
     "enable",
-    "import_",
+    "given",
     "list_",
     "public",
     "purge",
@@ -45,6 +45,14 @@ Protect = Annotated[
     Literal["passphrase", "permissions"] | None,
     typer.Option("--protect", help="What protects the keystore; chosen with its first key."),
 ]
+Use = Annotated[
+    Literal["enc", "sig"] | None,
+    typer.Option("--use", help="RSA keys: to wrap keys (enc), or to sign them (sig)."),
+]
+KeyOps = Annotated[
+    list[str] | None,
+    typer.Option("--key-op", metavar="OP", help="What it may do, as JWK says. May be repeated."),
+]
 NotBefore = Annotated[
     str | None, typer.Option("--not-before", metavar="TIME", help="Wraps from then on (RFC 3339).")
 ]
@@ -58,6 +66,7 @@ Note = Annotated[str | None, typer.Option("--note", metavar="TEXT", help="Stored
     "envelope keys create local:lake --protect passphrase",
     "envelope keys create local:lake --protect permissions",
     "envelope keys create local:inbox --kty RSA --bits 4096",
+    "envelope keys create local:signer --kty EC",
 )
 def create(
     out: Output,
@@ -65,44 +74,34 @@ def create(
     keystore: KeystoreOptions,
     protect: Protect = None,
     kty: Annotated[
-        Literal["oct", "RSA"] | None, typer.Option("--kty", help="AES (oct) or RSA.")
+        Literal["oct", "RSA", "EC", "RSA-HSM", "EC-HSM", "oct-HSM"] | None,
+        typer.Option("--kty", help="AES (oct), RSA, or EC, which signs; -HSM in a vault's HSM."),
     ] = None,
+    use: Use = None,
     bits: Annotated[int | None, typer.Option("--bits", help="Size of an RSA key.")] = None,
+    key_ops: KeyOps = None,
     not_before: NotBefore = None,
     expires: Expires = None,
     note: Note = None,
 ) -> None:
     """Make a master key. Only this and `envelope init` ever make one."""
-    options = _given(
-        protect=protect, kty=kty, bits=bits, not_before=not_before, expires=expires, note=note
+    options = given(
+        protect=protect,
+        kty=kty,
+        use=use,
+        bits=bits,
+        key_ops=key_ops,
+        not_before=not_before,
+        expires=expires,
+        note=note,
     )
     made = admin_of(out, key, keystore).create(key, **options)
     report(out, "made", [made])
-    out.note(f"without a backup, losing it loses every file under it: envelope keys backup {key}")
-
-
-@examples(
-    "envelope keys import local:lake lake.key",
-    "head -c 32 /dev/urandom | envelope keys import local:lake -",
-    "envelope keys import local:inbox private.pem --note 'from the old vault'",
-)
-def import_(
-    out: Output,
-    key: Annotated[str, typer.Argument(metavar="KEY[/VERSION]", help="Which key it becomes.")],
-    file: Annotated[
-        str,
-        typer.Argument(metavar="FILE", help="32 raw bytes, or a private RSA key; - for a pipe."),
-    ],
-    keystore: KeystoreOptions,
-    protect: Protect = None,
-    not_before: NotBefore = None,
-    expires: Expires = None,
-    note: Note = None,
-) -> None:
-    """Take in key material from elsewhere, as the newest version of a key."""
-    options = _given(protect=protect, not_before=not_before, expires=expires, note=note)
-    admin = admin_of(out, key, keystore)
-    report(out, "imported", [admin.import_key(key, _material(file), **options)])
+    if made.use == "sig":
+        out.note(f"readers need its public half or its name: envelope keys public {key}")
+    elif made.key_ops != ("import",):
+        text = "without a backup, losing it loses every file under it"
+        out.note(f"{text}: envelope keys backup {key}")
 
 
 @examples("envelope keys list", "envelope keys list local:lake --json")
@@ -223,7 +222,7 @@ def public(
     ] = "-",
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write the public half of an RSA key: all that somebody needs who only encrypts."""
+    """Write the public half of a key: all that it takes to encrypt only, or to check a signer."""
     pem = admin_of(out, key, keystore).public(key)
     if to == "-":
         out.data_goes_out()
@@ -295,14 +294,6 @@ def _confirmed(out: Output, verb: str, key: str, keystore: KeystoreOptions, yes:
     return admin
 
 
-def _material(file: str) -> Any:
-    from envelope.secret import Secret
-
-    if file == "-":
-        return Secret(sys.stdin.buffer.read(65536))
-    with open(file, "rb") as opened:
-        return Secret(opened.read(65536))
-
-
-def _given(**options: Any) -> dict[str, Any]:
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given, for a driver."""
     return {name: value for name, value in options.items() if value is not None}

@@ -10,6 +10,7 @@ from envelope.cli.failures import explained
 from envelope.cli.output import Output
 
 if TYPE_CHECKING:
+    from envelope.keys import Finding
     from envelope.ring import KeyRing
 
 __all__ = ["Check", "failed", "finish", "probe_keys"]
@@ -57,10 +58,50 @@ def probe_keys(ring: KeyRing) -> Iterator[Check]:
         except Exception as error:
             yield failed("key", name, error)
 
+    signer = [ring.sign_with] if ring.sign_with else []
+    for name in dict.fromkeys((*signer, *ring.require_signed)):
+        try:
+            yield from _examined_signer(ring, name, signs=name in signer)
+        except Exception as error:
+            yield failed("signer", name, error)
+
+
+def _examined_signer(ring: KeyRing, name: str, *, signs: bool) -> Iterator[Check]:
+    """Whether a key signs, where the ring signs with it, and whether its signatures hold."""
+    from envelope import caller, jws, keyurl, resolvers
+    from envelope.keys import SignerExaminer, SignerResolver
+    from envelope.secret import Secret
+
+    parsed = keyurl.parse(name)
+    resolver = resolvers.resolver(parsed.scheme, ring.to_config()["settings"][parsed.scheme])
+    if isinstance(resolver, SignerExaminer):
+        yield from _stepwise(ring, resolver.examine_signer(name, signs=signs))
+        return
+    if not isinstance(resolver, SignerResolver):
+        yield Check("fail", "signer", f"{name}: keys of this scheme cannot sign")
+        return
+    with caller.deadline(ring.limits.deadline):
+        if parsed.scheme == "public":
+            half = resolver.public_half(name)
+            alg = jws.alg_of(jws.load(half.spki, half.kid))
+            yield Check("ok", "signer", f"{half.kid} ({alg}): its signatures can be verified")
+            return
+        key = resolver.signer(name)
+        public, half = jws.load(key.public.spki, key.kid), resolver.public_half(key.kid)
+        if not signs:
+            yield Check("ok", "signer", f"{half.kid} ({key.alg}): its signatures can be verified")
+            return
+        data = Secret.random().reveal()
+        signed = jws.Claims(key.alg, key.kid, bytes(32), (), 0, data, key.sign(data))
+    if jws.verify(signed, public):
+        yield Check("ok", "signer", f"{key.kid} ({key.alg}): signs")
+    else:
+        yield Check("fail", "signer", f"{name}: its signature does not hold under its public half")
+
 
 def _examined(ring: KeyRing, name: str) -> Iterator[Check]:
     """The driver's own walk where it has one: it tells where on the way to the key it failed."""
-    from envelope import caller, keyurl, resolvers
+    from envelope import keyurl, resolvers
     from envelope.keys import KeyExaminer
 
     parsed = keyurl.parse(name)
@@ -71,6 +112,12 @@ def _examined(ring: KeyRing, name: str) -> Iterator[Check]:
     steps = resolver.examine_key(
         name, wraps=name in ring.encrypt_to, unwraps=name in ring.decrypt_with
     )
+    yield from _stepwise(ring, steps)
+
+
+def _stepwise(ring: KeyRing, steps: Iterator[Finding]) -> Iterator[Check]:
+    from envelope import caller
+
     while True:
         with caller.deadline(ring.limits.deadline):  # for each step, and never while one is printed
             found = next(steps, None)

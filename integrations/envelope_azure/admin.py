@@ -7,7 +7,6 @@ a blob that only vaults of the same subscription and geography can restore.
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -19,20 +18,20 @@ from envelope.errors import AccessDenied, ConfigurationError, KeyNotFound, KeyOp
 from envelope.keys import KeyInfo
 from envelope.keyurl import KeyName
 from envelope.secret import Secret
+from envelope_azure.importing import Importing, check_options, described, operations_of
 from envelope_azure.keyinfo import created, info_of, is_enabled, with_state
-from envelope_azure.keys import path_of, public_half
-from envelope_azure.material import private_jwk, rsa_key
+from envelope_azure.keys import path_of
 from envelope_azure.rotating import Rotation
+from envelope_azure.signing import verifying_key
 from envelope_azure.vault import Vault
 
 __all__ = ["Admin"]
 
 _RSA_BITS = 3072  # NIST SP 800-57 puts it at 128 bits of security
-_WRAPPING = ("wrapKey", "unwrapKey")
-_ANY = frozenset({"kty", "bits", "not_before", "expires", "key_ops", "note"})
+_ANY = frozenset({"kty", "bits", "use", "not_before", "expires", "key_ops", "note"})
 
 
-class Admin(Rotation):
+class Admin(Rotation, Importing):
     """The keys of all vaults that these settings reach, managed."""
 
     seals_backups = True  # by itself, so that nobody is asked for a passphrase
@@ -42,7 +41,8 @@ class Admin(Rotation):
 
         Args:
             key: ``azurekeyvault://VAULT/NAME``.
-            options: ``kty`` (``RSA``, the default; ``RSA-HSM``; ``oct-HSM`` in a Managed HSM),
+            options: ``kty`` (``RSA``, the default; ``RSA-HSM``; ``oct-HSM`` in a Managed HSM;
+                ``EC`` and ``EC-HSM`` sign, on P-256), ``use`` (``sig`` for an RSA key that signs),
                 ``bits`` (3072; 256 for ``oct-HSM``), ``not_before`` and ``expires``
                 (RFC 3339), ``key_ops``, ``note``.
 
@@ -51,7 +51,7 @@ class Admin(Rotation):
             AccessDenied, VaultUnavailable: As the vault said.
         """
         vault, name = self.whole_key(key, "create")
-        _check_options(options, _ANY)
+        check_options(options, _ANY)
         if self._bundles(vault, name):
             raise ConfigurationError(
                 f"{name} exists already", next_step=f"A new version: envelope keys rotate {name}"
@@ -59,31 +59,17 @@ class Admin(Rotation):
         kind = options.get("kty") or ("oct-HSM" if vault.cloud.hsm else "RSA")
         if kind == "oct":
             kind = "oct-HSM"
-        bits = options.get("bits") or (256 if kind == "oct-HSM" else _RSA_BITS)
+        elliptic = kind in ("EC", "EC-HSM")
+        size = {"key_size": options.get("bits") or (256 if kind == "oct-HSM" else _RSA_BITS)}
+        if elliptic and options.get("bits") not in (None, 256):
+            raise ConfigurationError("an EC key is made on P-256 and has 256 bits")
         body = {
             "kty": kind,
-            "key_size": bits,
-            "key_ops": list(options.get("key_ops") or _WRAPPING),
-            **_described(options),
+            **({"crv": "P-256"} if elliptic else size),
+            "key_ops": operations_of(options, signs=elliptic),
+            **described(options),
         }
         return info_of(self._ask(vault, "POST", f"keys/{name.name}/create", name, "create", body))
-
-    def import_key(self, key: str, material: Secret, **options: Any) -> KeyInfo:
-        """Take an RSA key of one's own ("bring your own key") as the newest version.
-
-        Args:
-            key: ``azurekeyvault://VAULT/NAME``.
-            material: A private RSA key as PEM or PKCS #8 DER.
-            options: ``not_before``, ``expires``, ``key_ops``, ``note``.
-
-        Raises:
-            ConfigurationError: The material is no RSA key.
-        """
-        vault, name = self.whole_key(key, "import")
-        _check_options(options, _ANY - {"kty", "bits"})
-        ops = list(options.get("key_ops") or _WRAPPING)
-        body = {"key": {**private_jwk(rsa_key(material)), "key_ops": ops}, **_described(options)}
-        return info_of(self._ask(vault, "PUT", f"keys/{name.name}", name, "import", body))
 
     def list_keys(self, key: str | None = None) -> list[KeyInfo]:
         """All versions of a key, oldest first; of all keys of a vault for ``…://VAULT/*``."""
@@ -147,16 +133,18 @@ class Admin(Rotation):
         return with_state(info_of(deleted), "destroyed")
 
     def public(self, key: str) -> bytes:
-        """The public half of an RSA key as a PEM file that is a key by itself (``public:``)."""
+        """The public half of an RSA or EC key as a PEM file that is a key by itself."""
         name = keyurl.parse(key)
         vault = self.vault(name.host)
         bundle = self._ask(vault, "GET", path_of(name), name, "get")
-        if not str(bundle["key"].get("kty")).startswith("RSA"):
+        if not str(bundle["key"].get("kty")).startswith(("RSA", "EC")):
             raise KeyOperationForbidden(
-                "only RSA keys have a public half to encrypt with", kid=str(name), operation="get"
+                "only RSA and EC keys have a public half", kid=str(name), operation="get"
             )
-        pem = public_half(bundle).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        return f"kid: {bundle['key']['kid']}\n".encode() + pem
+        pem = verifying_key(bundle).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        info = info_of(bundle)
+        alg = f"alg: {info.alg}\n" if info.use == "sig" and info.alg != "none" else ""
+        return f"kid: {info.kid}\n{alg}".encode() + pem
 
     def backup(self, key: str | None, passphrase: Secret) -> bytes:  # noqa: ARG002 - the vault seals it
         """All versions of a key in the vault's own sealed blob, in JSON with its name."""
@@ -231,30 +219,3 @@ class Admin(Rotation):
                 operation="list",
             ) from None
         return [with_state(info_of(deleted), "deleted")]
-
-
-def _check_options(options: Mapping[str, Any], known: frozenset[str]) -> None:
-    for name, value in options.items():
-        if name not in known and value is not None:
-            raise ConfigurationError(f"a key in a vault has no option {name}")
-
-
-def _described(options: Mapping[str, Any]) -> dict[str, Any]:
-    attributes: dict[str, Any] = {"enabled": True}
-    for option, member in (("not_before", "nbf"), ("expires", "exp")):
-        if options.get(option):
-            attributes[member] = _seconds(options[option])
-    tags = {"note": str(options["note"])} if options.get("note") else {}
-    return {"attributes": attributes, "tags": tags}
-
-
-def _seconds(value: str | datetime.datetime) -> int:
-    try:
-        moment = datetime.datetime.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        raise ConfigurationError(
-            f"{value!r} is no time", next_step="Write it like 2030-01-01T00:00:00Z."
-        ) from None
-    if moment.tzinfo is None:
-        raise ConfigurationError(f"{value} has no time zone", next_step="Write it with a Z.")
-    return int(moment.timestamp())

@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from envelope import keyurl
 from envelope.errors import AccessDenied, ConfigurationError, KeyDisabled, KeyNotFound
-from envelope.keys import Driver, Finding, KeyAdmin, KeyExaminer, KeyRotator
+from envelope.keys import (
+    Driver,
+    Finding,
+    KeyAdmin,
+    KeyExaminer,
+    KeyRotator,
+    PublicHalf,
+    SignerExaminer,
+    SignerResolver,
+)
 from envelope.keyurl import KeyName
 from envelope_azure.admin import Admin
 from envelope_azure.keys import RSA_ALG, AzureKey, alg_of, path_of
 from envelope_azure.secretkeys import AzureSecrets
 from envelope_azure.settings import checked
+from envelope_azure.signing import AzureSigner, public_half_of
 from envelope_azure.vault import Vault
 
 __all__ = ["AZURE", "SECRET", "AzureKeys"]
@@ -50,7 +60,7 @@ class AzureKeys(Admin):
         if name.version is not None:
             return AzureKey(vault, name, self._alg(vault, name))
         try:
-            bundle = self.bundle(vault, name)
+            exact, bundle = self._newest(vault, name)
         except AccessDenied as error:
             if error.provider_code not in ("ForbiddenByRbac", "ForbiddenByPolicy"):
                 raise
@@ -58,24 +68,59 @@ class AzureKeys(Admin):
             if vault.cloud.hsm:
                 raise
             return AzureKey(vault, name, RSA_ALG)
-        if not (bundle.get("attributes") or {}).get("enabled", True):
-            bundle = self.newest_enabled(vault, name)
-        found = keyurl.parse(str(bundle["key"]["kid"]))
-        if (found.host, found.name) != (name.host, name.name) or found.version is None:
-            raise KeyNotFound(f"the vault answered with {bundle['key']['kid']!a}", kid=kid)
-        if name.scheme == _CERTIFICATES and bundle.get("managed") is not True:
-            raise KeyNotFound("the vault has a key of that name, and no certificate", kid=kid)
-        exact = replace(name, version=found.version)
         here = self._settings["wrap"] == "local"
         return AzureKey(
             vault, exact, alg_of(bundle, kid, self._settings["hsm_alg"]), bundle, wrap_here=here
         )
+
+    def signer(self, kid: str) -> AzureSigner:
+        """The exact version, or the newest enabled one, with one ``GET``: its kind says how.
+
+        Raises:
+            KeyOperationForbidden: It signs no KEKs.
+            KeyNotFound, KeyDisabled, AccessDenied, VaultUnavailable, ConfigurationError: As for
+                :meth:`resolve`.
+        """
+        name = _signing_name(kid)
+        vault = self.vault(name.host)
+        if name.version is not None:
+            return AzureSigner(vault, name, self.bundle(vault, name))
+        return AzureSigner(vault, *self._newest(vault, name))
+
+    def public_half(self, kid: str) -> PublicHalf:
+        """The public half of an exact version, with one ``GET``.
+
+        Raises:
+            KeyNotFound, KeyDisabled, KeyOperationForbidden: It proves nothing, and why.
+            AccessDenied, VaultUnavailable, ConfigurationError: As the vault or credential said.
+        """
+        name = _signing_name(kid)
+        return public_half_of(self.bundle(self.vault(name.host), name), name)
+
+    def _newest(self, vault: Vault, name: KeyName) -> tuple[KeyName, dict[str, Any]]:
+        """The newest enabled version: its exact name, and what the vault tells of it."""
+        bundle = self.bundle(vault, name)
+        if not (bundle.get("attributes") or {}).get("enabled", True):
+            bundle = self.newest_enabled(vault, name)
+        found = keyurl.parse(str(bundle["key"]["kid"]))
+        if (found.host, found.name) != (name.host, name.name) or found.version is None:
+            raise KeyNotFound(f"the vault answered with {bundle['key']['kid']!a}", kid=str(name))
+        if name.scheme == _CERTIFICATES and bundle.get("managed") is not True:
+            message = "the vault has a key of that name, and no certificate"
+            raise KeyNotFound(message, kid=str(name))
+        return replace(name, version=found.version), bundle
 
     def examine_key(self, kid: str, *, wraps: bool, unwraps: bool) -> Iterator[Finding]:
         """See :class:`envelope.keys.KeyExaminer`, and :mod:`envelope_azure.examine`."""
         from envelope_azure.examine import examine
 
         return examine(self._settings, kid, wraps=wraps, unwraps=unwraps)
+
+    def examine_signer(self, kid: str, *, signs: bool) -> Iterator[Finding]:
+        """See :class:`envelope.keys.SignerExaminer`, :mod:`envelope_azure.examine_signing`."""
+        from envelope_azure.examine_signing import examine_signer
+
+        return examine_signer(self._settings, kid, signs=signs)
 
     def _alg(self, vault: Vault, name: KeyName) -> str:
         """Of an exact version. A vault's own keys are RSA keys; an HSM's have to be looked at."""
@@ -109,6 +154,13 @@ class AzureKeys(Admin):
             )
         newest = max(enabled, key=lambda item: int(item["attributes"].get("created", 0)))
         return self.bundle(vault, keyurl.parse(str(newest["kid"])))
+
+
+def _signing_name(kid: str) -> KeyName:
+    name = keyurl.parse(kid)
+    if name.scheme not in (_KEYS, _CERTIFICATES) or name.name == "*":
+        raise ConfigurationError(f"{kid} is not a key in a vault")
+    return name
 
 
 class AzureDriver:
@@ -146,4 +198,6 @@ if TYPE_CHECKING:  # the protocol holds
     _secrets: Driver = SECRET
     _admin: type[KeyAdmin] = AzureKeys
     _examiner: type[KeyExaminer] = AzureKeys
+    _signers: type[SignerResolver] = AzureKeys
+    _walk: type[SignerExaminer] = AzureKeys
     _rotator: type[KeyRotator] = AzureKeys

@@ -26,7 +26,7 @@ from envelope_azure.keys import alg_of
 from envelope_azure.reaching import Way
 from envelope_azure.trying import Trial, bits_of, refused, version_of
 
-__all__ = ["examine"]
+__all__ = ["Walk", "examine", "walked"]
 
 _SOON = 30 * 86400  # seconds
 
@@ -35,8 +35,13 @@ def examine(
     settings: Mapping[str, Any], kid: str, *, wraps: bool, unwraps: bool
 ) -> Iterator[Finding]:
     """See :class:`envelope.keys.KeyExaminer`. It ends at what makes the rest pointless."""
+    return walked(lambda: Walk(settings, kid, {"wrap": wraps, "unwrap": unwraps}))
+
+
+def walked(begin: Callable[[], Walk]) -> Iterator[Finding]:
+    """What is found on a walk, up to the first step that could not be made."""
     try:
-        walk = _Walk(settings, kid, wraps, unwraps)
+        walk = begin()
     except EnvelopeError as error:
         yield refused("name", error)
         return
@@ -48,11 +53,21 @@ def examine(
             return
 
 
-class _Walk:
-    def __init__(self, settings: Mapping[str, Any], kid: str, wraps: bool, unwraps: bool) -> None:
+class Walk:
+    """The way to one key, step by step.
+
+    Args:
+        settings: As :func:`envelope_azure.settings.checked` returned them.
+        kid: The key as the key ring names it.
+        needed: What the key ring does with it, and whether it does.
+    """
+
+    makes, lasts = "wrap", "it still unwraps"  # what dates bound, and what they leave alone
+
+    def __init__(self, settings: Mapping[str, Any], kid: str, needed: Mapping[str, bool]) -> None:
         self.kid = kid
         self.name = keyurl.parse(kid)
-        self.needed = {"wrap": wraps, "unwrap": unwraps}
+        self.needed = needed
         self.way = Way(kid, self.name.host, settings)
         self.trial = Trial(settings, kid, self.needed)
 
@@ -66,10 +81,14 @@ class _Walk:
         if self.trial.bundle is not None:
             yield from (("version", self.version), ("enabled", self.enabled))
             yield from (("validity", self.validity), ("operations", self.operations))
+        yield from self.used()
+        yield from (("latency", self.trial.latency), ("throttling", self.trial.throttling))
+
+    def used(self) -> Iterator[tuple[str, Callable[[], Iterator[Finding]]]]:
+        """The steps that use the key, and the permissions that they showed."""
         trial = self.trial
         yield from (("wrap", trial.wrap), ("unwrap", trial.unwrap))
-        yield from (("permission", trial.permitted), ("latency", trial.latency))
-        yield "throttling", trial.throttling
+        yield "permission", trial.permitted
 
     # --- The key --------------------------------------------------------------------------------
 
@@ -117,14 +136,14 @@ class _Walk:
 
     def validity(self) -> Iterator[Finding]:
         start, end = (_attributes(self.trial.bundle).get(name) for name in ("nbf", "exp"))
-        now, level = time.time(), "fail" if self.needed["wrap"] else "warn"
+        now, level = time.time(), "fail" if self.needed[self.makes] else "warn"
         span = " ".join(
             f"{word} {_day(date)}" for word, date in (("from", start), ("until", end)) if date
         )
         if start is not None and now < start:
-            yield refused("validity", KeyNotYetValid(f"{span}: it does not wrap yet"), level)
+            yield refused("validity", KeyNotYetValid(f"{span}: no {self.makes} yet"), level)
         elif end is not None and now >= end:
-            error = KeyExpired(f"{span}: it does not wrap any more, and still unwraps")
+            error = KeyExpired(f"{span}: no {self.makes} any more; {self.lasts}")
             yield refused("validity", error, level)
         elif end is not None and now >= end - _SOON:
             yield Finding("warn", "validity", f"{span}: it ends soon", "Rotate the key before.")

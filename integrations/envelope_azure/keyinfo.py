@@ -11,6 +11,9 @@ from envelope.errors import KeyOperationForbidden
 from envelope.jose import b64u_decode
 from envelope.keys import KeyInfo
 from envelope_azure.keys import alg_of
+from envelope_azure.signing import signing_alg
+
+_BITS = {"P-384": 384, "P-521": 521}  # the others have 256
 
 __all__ = ["created", "info_of", "is_enabled", "rfc3339", "with_state"]
 
@@ -33,22 +36,32 @@ def rfc3339(value: Any) -> str | None:
     return moment.isoformat().replace("+00:00", "Z")
 
 
+def _purpose(bundle: Mapping[str, Any], kid: str) -> tuple[str, str]:
+    """The algorithm that a key is used with here, and its use. An RSA key may be for either."""
+    wraps = "wrapKey" in (ops := bundle["key"].get("key_ops") or ()) or "unwrapKey" in ops
+    for use, find in (("enc", alg_of), ("sig", signing_alg)):
+        if use == "enc" and not wraps and "sign" in ops:
+            continue
+        try:
+            return find(bundle, kid), use
+        except KeyOperationForbidden:
+            pass  # it is not for this
+    return "none", "sig" if "sign" in ops else "enc"
+
+
 def info_of(bundle: Mapping[str, Any], *, newest: bool = True) -> KeyInfo:
     """A version. ``newest`` says that new files use it, if it is enabled."""
     jwk, attributes = bundle["key"], bundle.get("attributes") or {}
     kid, kind = str(jwk["kid"]), str(jwk.get("kty"))
-    try:
-        alg = alg_of(bundle, kid)
-    except KeyOperationForbidden:
-        alg = "none"
-    bits = len(b64u_decode(jwk["n"], "n")) * 8 if "n" in jwk else 256 if "oct" in kind else 0
+    alg, use = _purpose(bundle, kid)
+    bits = len(b64u_decode(jwk["n"], "n")) * 8 if "n" in jwk else _BITS.get(jwk.get("crv"), 256)
     return KeyInfo(
         kid=kid,
         state="enabled" if is_enabled(bundle) else "disabled",
         kty=kind,
         alg=alg,
         bits=bits,
-        use="enc" if alg != "none" else "sig",
+        use=use,
         key_ops=tuple(jwk.get("key_ops") or ()),
         created=rfc3339(attributes.get("created")) or "",
         not_before=rfc3339(attributes.get("nbf")),

@@ -39,6 +39,7 @@ __all__ = [
     "RSA_ALG",
     "AzureKey",
     "alg_of",
+    "check_usable",
     "kid_of",
     "path_of",
     "public_half",
@@ -115,7 +116,7 @@ class AzureKey:
             AccessDenied, KeyNotFound, VaultUnavailable: What the vault said.
         """
         if self._bundle is not None:
-            _check_usable(self._bundle, self.kid)
+            check_usable(self._bundle, self.kid)
         if self._public is not None:
             return WrappedKey(self.kid, self.alg, self._public.encrypt(key.reveal(), _OAEP))
         bound = {"aad": b64u_encode(aad)} if self.alg == GCM_ALG else {}
@@ -191,11 +192,17 @@ def public_half(bundle: Mapping[str, Any]) -> rsa.RSAPublicKey:
     return rsa.RSAPublicNumbers(exponent, modulus).public_key()
 
 
-def _check_usable(bundle: Mapping[str, Any], kid: str) -> None:
-    """What the vault would check. A local wrap would succeed on a disabled or expired key."""
+def check_usable(
+    bundle: Mapping[str, Any], kid: str, key_op: str = "wrapKey", operation: str = "wrap"
+) -> None:
+    """What the vault would check. A local wrap would succeed on a disabled or expired key.
+
+    Raises:
+        KeyDisabled, KeyExpired, KeyNotYetValid, KeyOperationForbidden: As it says.
+    """
     attributes, jwk = bundle.get("attributes") or {}, bundle["key"]
     now = time.time()
-    about = {"kid": kid, "operation": "wrap"}
+    about = {"kid": kid, "operation": operation}
     problem: KeyUnusable | None = None
     if not attributes.get("enabled", True):
         problem = KeyDisabled("this version is disabled", **about)
@@ -203,7 +210,7 @@ def _check_usable(bundle: Mapping[str, Any], kid: str) -> None:
         problem = KeyNotYetValid("this version's start date is still to come", **about)
     elif attributes.get("exp") is not None and now >= attributes["exp"]:
         problem = KeyExpired("this version's end date is past", **about)
-    elif "wrapKey" not in (jwk.get("key_ops") or ()):
-        problem = KeyOperationForbidden("this key is not for wrapping", **about)
+    elif key_op not in (jwk.get("key_ops") or ()):
+        problem = KeyOperationForbidden(f"this key is not for {key_op}", **about)
     if problem is not None:
         raise problem
