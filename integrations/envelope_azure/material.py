@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
     load_der_private_key,
     load_pem_private_key,
 )
@@ -12,7 +17,7 @@ from envelope.errors import ConfigurationError
 from envelope.jose import b64u_encode
 from envelope.secret import Secret
 
-__all__ = ["private_jwk", "rsa_key"]
+__all__ = ["holds_certificate", "pkcs8", "private_jwk", "rsa_key"]
 
 
 def rsa_key(material: Secret) -> rsa.RSAPrivateKey:
@@ -31,13 +36,28 @@ def rsa_key(material: Secret) -> rsa.RSAPrivateKey:
     return key
 
 
-def private_jwk(key: rsa.RSAPrivateKey) -> dict[str, str]:
-    """All of an RSA key as a JSON Web Key, private part included (RFC 7518, section 6.3)."""
+def pkcs8(key: rsa.RSAPrivateKey) -> Secret:
+    """All of an RSA key as PKCS #8 DER (RFC 5958), unencrypted."""
+    return Secret(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+
+
+def holds_certificate(material: Secret) -> bool:
+    """Whether a certificate is in a PEM file."""
+    return b"-----BEGIN CERTIFICATE-----" in material.reveal()
+
+
+def private_jwk(key: rsa.RSAPrivateKey) -> dict[str, Any]:
+    """All of an RSA key as a JSON Web Key (RFC 7518, section 6.3), its private members Secrets."""
     numbers = key.private_numbers()
     public = numbers.public_numbers
-    parts = {"n": public.n, "e": public.e, "d": numbers.d, "p": numbers.p, "q": numbers.q}
-    parts |= {"dp": numbers.dmp1, "dq": numbers.dmq1, "qi": numbers.iqmp}
-    return {"kty": "RSA", **{part: b64u_encode(_bytes(value)) for part, value in parts.items()}}
+    private = {"d": numbers.d, "p": numbers.p, "q": numbers.q}
+    private |= {"dp": numbers.dmp1, "dq": numbers.dmq1, "qi": numbers.iqmp}
+    return {
+        "kty": "RSA",
+        "n": b64u_encode(_bytes(public.n)),
+        "e": b64u_encode(_bytes(public.e)),
+        **{member: Secret(_bytes(value)) for member, value in private.items()},
+    }
 
 
 def _bytes(value: int) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,12 +37,19 @@ from envelope_azure import problems
 from envelope_azure.clouds import cloud_of
 from envelope_azure.credentials import Guarded, credential_for
 
-__all__ = ["Vault", "Vaults"]
+__all__ = ["Text", "Vault", "Vaults"]
 
 _CONNECTIONS = 64  # kept alive; the SDK's 10 are thrown away and made anew beyond 10 threads
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 10.0  # one try; the caller's deadline holds for all of them
 _TENANT = "AKV10032"  # the vault's code for a token of another tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A Secret that a request has as it is, and not in base64url: ASCII."""
+
+    secret: Secret
 
 
 class Vaults:
@@ -149,8 +157,8 @@ class Vault:
             path: Below the vault, such as ``keys/lake``.
             kid: The key that it is about, for errors.
             operation: What it is, for errors: ``resolve``, ``wrap``, ``unwrap``, …
-            body: The JSON that is sent. A Secret in it is spelled out in base64url at the last
-                moment, so that no traceback with locals shows it.
+            body: The JSON that is sent. A Secret or Text in it, at any depth, is spelled out at the
+                last moment, so that no traceback with locals shows it.
             sealed: The member of the answer that becomes a Secret, of the text's bytes.
 
         Raises:
@@ -243,16 +251,21 @@ class Vault:
 
     def _sent(self, method: str, path: str, body: Mapping[str, Any] | None) -> HttpResponse:
         left = caller.time_left()
-        document = None if body is None else {name: _spelled(body[name]) for name in body}
         return self.client.send_request(
-            HttpRequest(method, path, json=document),
+            HttpRequest(method, path, json=None if body is None else _spelled(body)),
             connection_timeout=max(0.001, min(_CONNECT_SECONDS, left)),
             read_timeout=max(0.001, min(_READ_SECONDS, left)),
         )
 
 
 def _spelled(value: Any) -> Any:
-    return b64u_encode(value.reveal()) if isinstance(value, Secret) else value
+    if isinstance(value, Secret):
+        return b64u_encode(value.reveal())
+    if isinstance(value, Text):
+        return value.secret.reveal().decode("ascii")
+    if isinstance(value, Mapping):
+        return {name: _spelled(each) for name, each in value.items()}
+    return value
 
 
 def _day(seconds: Any) -> str:
