@@ -70,7 +70,12 @@ _SHA256 = SHA256()
 _KNOWN_CRITICAL: frozenset[str] = frozenset()
 
 # Fixed lengths of `encrypted_key` by algorithm; RSA's is the modulus, which only the key knows.
-_ENCRYPTED_KEY_LENGTHS = {"A256KW": 40, "A256GCM": 32}
+_ENCRYPTED_KEY_LENGTHS = {
+    "A256KW": 40,
+    "A256GCM": 32,
+    "CKM_AES_KEY_WRAP": 40,
+    "CKM_AES_KEY_WRAP_PAD": 40,
+}
 _MAX_ENCRYPTED_KEY = 1024  # RSA-8192
 _MAX_PARAMETER = 1024
 

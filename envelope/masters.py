@@ -31,6 +31,8 @@ ALGORITHMS: Mapping[str, tuple[str, ...]] = {
     "A256KW": (),
     "RSA-OAEP-256": (),
     "A256GCM": ("iv", "tag"),
+    "CKM_AES_KEY_WRAP": (),
+    "CKM_AES_KEY_WRAP_PAD": (),
 }
 """The algorithms that a recipient may name, each with the further members that it takes."""
 

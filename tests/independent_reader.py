@@ -22,17 +22,29 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
-from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
+from cryptography.hazmat.primitives.keywrap import (
+    InvalidUnwrap,
+    aes_key_unwrap,
+    aes_key_unwrap_with_padding,
+)
 
 from tests.independent_floe import NOT_LAST, Floe
 
 MAGIC = bytes.fromhex("89454e560d0a1a0a")
 FIXED = struct.Struct(">8sBBHIII")  # magic, version, suite, flags, H, B, K
 # Each with the keys that it goes with.
-ALGORITHMS = {"A256KW": bytes, "A256GCM": bytes, "RSA-OAEP-256": RSAPrivateKey}
+ALGORITHMS = {
+    "A256KW": bytes,
+    "A256GCM": bytes,
+    "CKM_AES_KEY_WRAP": bytes,
+    "CKM_AES_KEY_WRAP_PAD": bytes,
+    "RSA-OAEP-256": RSAPrivateKey,
+}
 ENCRYPTED_KEY_BYTES = {
     "A256KW": 40,
     "A256GCM": 32,
+    "CKM_AES_KEY_WRAP": 40,
+    "CKM_AES_KEY_WRAP_PAD": 40,
 }  # RSA-OAEP-256: the modulus, which only the key tells
 
 
@@ -262,8 +274,10 @@ def unwrap(key: bytes | RSAPrivateKey, recipient: dict[str, Any], wanted: bytes)
         if isinstance(key, RSAPrivateKey):
             oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), label=None)
             return key.decrypt(encrypted_key, oaep)
-        if recipient["alg"] == "A256KW":
+        if recipient["alg"] in ("A256KW", "CKM_AES_KEY_WRAP"):
             return aes_key_unwrap(key, encrypted_key)
+        if recipient["alg"] == "CKM_AES_KEY_WRAP_PAD":
+            return aes_key_unwrap_with_padding(key, encrypted_key)
         iv, tag = (b64u(recipient.get(name)) for name in ("iv", "tag"))
         if (len(iv), len(tag)) != (12, 16):
             return None

@@ -15,7 +15,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
+from cryptography.hazmat.primitives.keywrap import (
+    InvalidUnwrap,
+    aes_key_unwrap,
+    aes_key_unwrap_with_padding,
+)
 
 import envelope
 from envelope import errors, resolvers
@@ -92,6 +96,9 @@ class FixedKey:
         try:
             if self.alg == "A256GCM":
                 return self._unwrap_gcm(wrapped, aad)
+            if self.alg == "CKM_AES_KEY_WRAP_PAD":
+                assert isinstance(self._key, bytes)
+                return Secret(aes_key_unwrap_with_padding(self._key, wrapped.encrypted_key))
             if isinstance(self._key, bytes):
                 return Secret(aes_key_unwrap(self._key, wrapped.encrypted_key))
             oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), label=None)

@@ -36,6 +36,7 @@ from envelope_azure.vault import Vault
 __all__ = [
     "AES_ALG",
     "GCM_ALG",
+    "HSM_ALGS",
     "RSA_ALG",
     "AzureKey",
     "alg_of",
@@ -48,6 +49,8 @@ __all__ = [
 RSA_ALG = "RSA-OAEP-256"
 AES_ALG = "A256KW"
 GCM_ALG = "A256GCM"
+HSM_ALGS = (AES_ALG, GCM_ALG, "CKM_AES_KEY_WRAP", "CKM_AES_KEY_WRAP_PAD")
+"""What symmetric keys of an HSM may be used with: `hsm_alg`."""
 _GCM_MEMBERS = ("iv", "tag")  # made by the HSM, never by us
 _OAEP = padding.OAEP(padding.MGF1(SHA256()), SHA256(), None)
 _LEAST_BITS = 2048

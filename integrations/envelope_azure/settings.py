@@ -9,6 +9,7 @@ from typing import Any
 
 from envelope.errors import ConfigurationError
 from envelope_azure.clouds import cloud_of
+from envelope_azure.keys import HSM_ALGS
 
 __all__ = ["CREDENTIALS", "checked"]
 
@@ -70,8 +71,8 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
         settings[name] = os.path.abspath(text) if name in _FILES else text
     settings["additionally_allowed_tenants"] = _texts(options, "additionally_allowed_tenants")
     settings["hsm_alg"] = options.get("hsm_alg", "A256KW")
-    if settings["hsm_alg"] not in ("A256KW", "A256GCM"):
-        raise ConfigurationError("azurekeyvault: hsm_alg is 'A256KW' or 'A256GCM'")
+    if settings["hsm_alg"] not in HSM_ALGS:
+        raise ConfigurationError(f"azurekeyvault: hsm_alg is one of {', '.join(HSM_ALGS)}")
     settings["wrap"] = options.get("wrap", "local")
     if settings["wrap"] not in ("local", "vault"):
         raise ConfigurationError("azurekeyvault: wrap is 'local' or 'vault'")

@@ -28,6 +28,7 @@ from envelope.ring import KeyRing
 from envelope.secret import Secret
 from envelope.testing.conformance import MasterKeyConformance, Subject
 from envelope_azure.driver import AZURE, SECRET, AzureKeys
+from envelope_azure.keys import HSM_ALGS
 from tests.azure.conftest import Azure
 
 AAD = bytes(32)
@@ -84,7 +85,7 @@ class TestAnHsmBackedRsaKey(TestAnRsaKey):
 
 
 class TestASymmetricKeyOfAManagedHsm(MasterKeyConformance):
-    @pytest.fixture(params=["A256KW", "A256GCM"])
+    @pytest.fixture(params=HSM_ALGS)
     def subject(self, azure: Azure, request: pytest.FixtureRequest) -> Subject:
         hsm = azure.local.vault(f"{azure.vault.name}-hsm", suffix="managedhsm.azure.net")
         client = azure.client(hsm.host)
@@ -331,3 +332,23 @@ def test_a_caller_without_a_role_is_told_which_one(azure: Azure) -> None:
         resolver().resolve(wrapped.kid).unwrap(wrapped, aad=AAD)
     assert caught.value.provider_code == "ForbiddenByRbac"
     assert "Crypto Service Encryption User" in caught.value.next_step
+
+
+def test_a_key_ring_reads_files_of_the_one_algorithm_that_it_is_set_to(azure: Azure) -> None:
+    hsm = azure.local.vault(f"{azure.vault.name}-hsm", suffix="managedhsm.azure.net")
+    azure.client(hsm.host).create_oct_key("lake", size=256)
+    key = f"azurekeyvault://{hsm.host}/lake"
+
+    def ring(alg: str) -> KeyRing:
+        return KeyRing(key, settings={"azurekeyvault": {"hsm_alg": alg}})
+
+    values = {alg: envelope.encrypt(alg.encode(), keys=ring(alg)) for alg in HSM_ALGS}
+    for alg, value in values.items():
+        azure.restart()
+        assert [a for _, a in envelope.inspect(io.BytesIO(value)).recipients] == [alg]
+        assert envelope.decrypt(value, keys=ring(alg)) == alg.encode()
+        unwraps = sum(call.operation == "unwrapkey" for call in azure.local.world.calls)
+        for other in set(HSM_ALGS) - {alg}:
+            with pytest.raises(KeyMismatch, match=f"is used with {other}"):
+                envelope.decrypt(value, keys=ring(other))
+        assert unwraps == sum(call.operation == "unwrapkey" for call in azure.local.world.calls)

@@ -171,6 +171,14 @@ def add_members(bad: Callable[..., None]) -> None:
             [{k: v for k, v in LAKE.items() if k != "encrypted_key"}],
         ),
         "key-short": ("39 bytes for A256KW", [LAKE | {"encrypted_key": text[:-2]}]),
+        "key-short-ckm": (
+            "39 bytes for CKM_AES_KEY_WRAP",
+            [LAKE | {"alg": "CKM_AES_KEY_WRAP", "encrypted_key": b64u_text(bytes(39))}],
+        ),
+        "key-long-pad": (
+            "48 bytes for CKM_AES_KEY_WRAP_PAD",
+            [LAKE | {"alg": "CKM_AES_KEY_WRAP_PAD", "encrypted_key": b64u_text(bytes(48))}],
+        ),
         "key-padded": ("Padded base64url", [LAKE | {"encrypted_key": text + "=="}]),
         "key-not-canonical": (
             "Left-over bits that are not zero",

@@ -15,6 +15,7 @@ from tests.vectors.scene import (
     LAKE,
     MEKS,
     flip,
+    hsm_recipient,
     message,
     recipient_rsa,
     stream,
@@ -88,6 +89,16 @@ def add_mismatches(bad: Callable[..., None]) -> None:
     cases: dict[str, tuple[str, dict[str, Any], str]] = {
         "alg-rsa-on-aes": ("A trusted AES key that the file calls RSA", says_rsa, "lake"),
         "alg-aes-on-rsa": ("A trusted RSA key that the file calls AES", as_rsa, "rsa"),
+        "pad-wrapped-plainly": (
+            "CKM_AES_KEY_WRAP_PAD on what was wrapped without padding",
+            hsm_recipient("ckm", said="pad"),
+            "pad",
+        ),
+        "ckm-wrapped-padded": (
+            "CKM_AES_KEY_WRAP on what was wrapped with padding",
+            hsm_recipient("pad", said="ckm"),
+            "ckm",
+        ),
         "garbage": (
             "A trusted kid and 40 bytes that it never wrapped",
             LAKE | {"encrypted_key": b64u_text(stream("garbage KEK")(40))},

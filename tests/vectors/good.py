@@ -16,10 +16,12 @@ from tests.independent_writer import (
 )
 from tests.vectors.scene import (
     KEK,
+    KEYS,
     KIDS,
     LAKE,
     MEKS,
     Parts,
+    hsm_recipient,
     message,
     recipient_rsa,
     stream,
@@ -148,6 +150,14 @@ def add_recipients(add: Callable[..., None], short: bytes) -> None:
         plaintext=short,
         keys=["hsm"],
     )
+    for name in ("ckm", "pad"):
+        add(
+            f"{name}-recipient",
+            f"One {KEYS[name]['alg']} recipient",
+            message(f"{name}-recipient", short, recipients=[hsm_recipient(name)]).data(),
+            plaintext=short,
+            keys=[name],
+        )
     add(
         "two-recipients",
         "Two recipients; the reader's order is not the file's",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap, aes_key_wrap_with_padding
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tests.independent_floe import Floe
@@ -34,18 +35,22 @@ def stream(seed: str) -> Callable[[int], bytes]:
 
 
 KEK = stream("KEK")(32)
-MEKS = {name: stream(f"MEK {name}")(32) for name in ("lake", "other", "hsm")}
+MEKS = {name: stream(f"MEK {name}")(32) for name in ("lake", "other", "hsm", "ckm", "pad")}
 KIDS = {
     "lake": "local:lake/3f9c1e5a7b2d4860",
     "other": "local:other/90ab12cd34ef5678",
     "rsa": "local:producers/5566778899aabbcc",
     "hsm": "local:hsm/77aa66bb55cc44dd",
+    "ckm": "local:ckm/1a2b3c4d5e6f7081",
+    "pad": "local:pad/8f7e6d5c4b3a2910",
 }
 KEYS: Json = {
     "lake": {"kid": KIDS["lake"], "alg": "A256KW", "key": MEKS["lake"].hex()},
     "other": {"kid": KIDS["other"], "alg": "A256KW", "key": MEKS["other"].hex()},
     "rsa": {"kid": KIDS["rsa"], "alg": "RSA-OAEP-256", "pem": RSA_FILE},
     "hsm": {"kid": KIDS["hsm"], "alg": "A256GCM", "key": MEKS["hsm"].hex()},
+    "ckm": {"kid": KIDS["ckm"], "alg": "CKM_AES_KEY_WRAP", "key": MEKS["ckm"].hex()},
+    "pad": {"kid": KIDS["pad"], "alg": "CKM_AES_KEY_WRAP_PAD", "key": MEKS["pad"].hex()},
 }
 LAKE = recipient_a256kw(KIDS["lake"], MEKS["lake"], KEK)
 BOUND: Json = {"context": {"table": "orders"}}
@@ -56,6 +61,18 @@ def rsa_key() -> RSAPrivateKey:
     key = load_pem_private_key((Path(__file__).parent / RSA_FILE).read_bytes(), None)
     assert isinstance(key, RSAPrivateKey)
     return key
+
+
+def hsm_recipient(name: str, said: str | None = None) -> Json:
+    """A recipient under one of the keys whose algorithm has PKCS #11's name.
+
+    ``said``: the name of another key whose algorithm it claims to be of.
+    """
+    alg = KEYS[name]["alg"]
+    wrap = aes_key_wrap_with_padding if alg.endswith("_PAD") else aes_key_wrap
+    key = b64u_text(wrap(MEKS[said or name], KEK))
+    named = KEYS[said or name]
+    return {"kid": named["kid"], "alg": named["alg"], "encrypted_key": key}
 
 
 def recipient_rsa(key: bytes, seed: str, *, label: bytes = b"", sha: str = "sha256") -> Json:
