@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from envelope import caller, events, floe, jws, message
+from envelope import caller, events, floe, jws, message, strength
 from envelope import context as contexts
 from envelope.errors import EnvelopeError, Malformed, OriginNotProven, UntrustedKey
 from envelope.jose import b64u_encode
@@ -36,6 +36,7 @@ class Inspection:
         created, writer: What the writer said of itself.
         kek_id: The id of the KEK, base64url: the same for all files that share one.
         recipients: ``(kid, alg)`` of each master key that can open the file.
+        strengths: Of each of these, about how many bits of security; ``None``: not known.
         keyset: The opaque id of a keyset, base64url, or ``None``.
         signed: Whether a signature is there.
         signature: What it says, where it has the documented form.
@@ -54,6 +55,7 @@ class Inspection:
     writer: str | None
     kek_id: str
     recipients: tuple[tuple[str, str], ...]
+    strengths: tuple[int | None, ...]
     keyset: str | None
     signed: bool
     signature: Claims | None = None
@@ -74,7 +76,10 @@ class Inspection:
             "created": self.created,
             "writer": self.writer,
             "kek_id": self.kek_id,
-            "recipients": [{"kid": kid, "alg": alg} for kid, alg in self.recipients],
+            "recipients": [
+                {"kid": kid, "alg": alg, "strength": bits}
+                for (kid, alg), bits in zip(self.recipients, self.strengths, strict=True)
+            ],
             "keyset": self.keyset,
             "signed": self.signed,
             "signature": None if self.signature is None else _signature(self.signature),
@@ -164,6 +169,7 @@ def _claims(stored: Source, ring: KeyRing | None) -> Inspection:
         writer=header.writer,
         kek_id=b64u_encode(keys.kek_id),
         recipients=tuple((wrapped.kid, wrapped.alg) for wrapped in keys.recipients),
+        strengths=tuple(map(strength.of_recipient, keys.recipients)),
         keyset=None if keys.keyset is None else b64u_encode(keys.keyset),
         signed=keys.signature is not None,
         signature=_parsed(keys.signature),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from envelope import strength
 from envelope.cli.batch import each
 from envelope.cli.jobs import Jobs, Paths, Recursive
 from envelope.cli.options import ContextOptions, KeyOptions, WorkOptions
@@ -109,6 +110,12 @@ def _claims(claims: Inspection) -> list[str]:
         *(("recipient", f"{kid} ({alg})") for kid, alg in claims.recipients),
         *(("context", f"{name}={value}") for name, value in sorted(claims.context.items())),
     ]
+    kids = (kid for kid, _ in claims.recipients)
+    weakest = strength.least(zip(kids, claims.strengths, strict=True))
+    if weakest is not None:
+        rows.append(
+            ("strength", f"about {weakest[1]} bits, that of its weakest recipient: {weakest[0]}")
+        )
     if claims.keyset:
         rows.append(("keyset", claims.keyset))
     rows += _origin(claims)

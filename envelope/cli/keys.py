@@ -271,7 +271,13 @@ def to_json(info: KeyInfo) -> dict[str, Any]:
     """A version as an object (docs/schema/key.json)."""
     from dataclasses import asdict
 
-    return {**asdict(info), "key_ops": list(info.key_ops)}
+    from envelope import strength
+
+    return {
+        **asdict(info),
+        "key_ops": list(info.key_ops),
+        "strength": strength.of_key(info.alg, info.bits),
+    }
 
 
 _HEADING = ("KID", "STATE", "TYPE", "CREATED", "")

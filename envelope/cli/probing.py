@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from envelope.keys import Finding
     from envelope.ring import KeyRing
 
+_ENOUGH = 128  # bits of security; NIST SP 800-57 part 1 has 112 end with the year 2030
+
 __all__ = ["Check", "failed", "finish", "probe_keys"]
 
 
@@ -58,12 +60,40 @@ def probe_keys(ring: KeyRing) -> Iterator[Check]:
         except Exception as error:
             yield failed("key", name, error)
 
+    yield from _strengths(ring)
     signer = [ring.sign_with] if ring.sign_with else []
     for name in dict.fromkeys((*signer, *ring.require_signed)):
         try:
             yield from _examined_signer(ring, name, signs=name in signer)
         except Exception as error:
             yield failed("signer", name, error)
+
+
+def _strengths(ring: KeyRing) -> Iterator[Check]:
+    """Whether the recipients of a ring's files differ in strength, and which is the weakest."""
+    from envelope import caller, keyurl, resolvers, strength
+    from envelope.errors import EnvelopeError
+    from envelope.secret import Secret
+
+    if len(ring.encrypt_to) < 2:
+        return
+    found = []
+    for name in ring.encrypt_to:
+        scheme = keyurl.scheme_of(name)
+        resolver = resolvers.resolver(scheme, ring.to_config()["settings"][scheme])
+        try:
+            with caller.deadline(ring.limits.deadline):
+                wrapped = resolver.resolve(name).wrap(Secret.random(), aad=bytes(32))
+        except EnvelopeError:
+            continue  # told by the check of that key
+        found.append((wrapped.kid, strength.of_recipient(wrapped)))
+    weakest = strength.least(found)
+    if weakest is not None:
+        kid, bits = weakest
+        text = f"files are as strong as their weakest recipient: {kid}, about {bits} bits"
+        step = "If that is not meant, replace it: RSA of 3072 bits has 128, AES has 256."
+        low = bits < _ENOUGH
+        yield Check("warn" if low else "ok", "strength", text, step if low else None)
 
 
 def _examined_signer(ring: KeyRing, name: str, *, signs: bool) -> Iterator[Check]:
