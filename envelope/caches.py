@@ -51,5 +51,10 @@ class Cache(Generic[K, V]):
             while len(self._values) > self._size:
                 self._values.popitem(last=False)
 
+    def drop(self, key: K) -> None:
+        """Forget one value, if it is there."""
+        with self._lock:
+            self._values.pop(key, None)
+
     def __len__(self) -> int:
         return len(self._values)

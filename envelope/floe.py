@@ -165,6 +165,7 @@ class Opener(_Message):
         _, _, self.segment_length, iv_length = _PARAMETERS.unpack_from(header)
         if iv_length != _IV_LENGTH or self.segment_length <= SEGMENT_OVERHEAD:
             raise Tampered("the FLOE parameters are not those of this format")
+        self.header = bytes(header)
         super().__init__(key, aad, header[:-32], rotation_bits)
         if not bytes_eq(self._kdf(key, b"HEADER_TAG:", 32), header[-32:]):
             raise Tampered("the FLOE header's tag does not hold")

@@ -35,6 +35,7 @@ __all__ = [
     "begin_value",
     "explained",
     "read_header",
+    "read_layout",
 ]
 
 
@@ -120,6 +121,12 @@ def read_header(source: Source) -> tuple[Header, bytes]:
     if size + FLOE_HEADER_SIZE > len(start):
         start += _read(source, len(start), size + FLOE_HEADER_SIZE - len(start), exact=False)
     return header.parse(start, source.size), start
+
+
+def read_layout(source: Source) -> Layout:
+    """Where everything lies, as the header says; nothing has proven it yet."""
+    parsed, start = read_header(source)
+    return Layout(parsed.size, floe.segment_length_of(start[parsed.size :]))
 
 
 def accept(

@@ -47,6 +47,7 @@ class Explained:
     Args:
         result: What ``KeyRing.from_config`` takes; without ``encrypt_to`` if nobody names keys.
         files: The defaults of the section ``[files]``.
+        mounts: The sections ``[mount.NAME]`` by name; the first source that has one has all of it.
         origins: Source of each value by its dotted name, such as ``limits.kek_age``.
         sources: All places that were looked into, the strongest first.
         profile: The profile that was asked for.
@@ -55,6 +56,7 @@ class Explained:
 
     result: dict[str, Any]
     files: dict[str, Any]
+    mounts: dict[str, dict[str, Any]]
     origins: dict[str, str]
     sources: tuple[Source, ...]
     profile: str | None
@@ -177,7 +179,7 @@ class Merger:
             return False
         variable = f"ENVELOPE_{name.upper()}"
         given = os.environ.get(variable)
-        if given and schema.is_path_option(name):
+        if given and section != "mount" and schema.is_path_option(name):
             value, origin = schema.absolute(given, os.getcwd()), variable
         self.sections.setdefault(section, {})[name] = value
         self.origins[dotted] = origin
@@ -191,10 +193,10 @@ class Merger:
             )
         files = self.sections.pop("files", {})
         limits = self.sections.pop("limits", {})
+        mounts = self.sections.pop("mount", {})
         result = {**(self.keys or {}), "limits": limits, "settings": self.sections}
-        return Explained(
-            result, files, self.origins, tuple(self.sources), self.profile, tuple(self.notices)
-        )
+        sources, notices = tuple(self.sources), tuple(self.notices)
+        return Explained(result, files, mounts, self.origins, sources, self.profile, notices)
 
 
 def _keys_of_environment(text: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Pure but for the names of the installed drivers: text in, values out.
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import math
 import os
@@ -149,6 +150,8 @@ class _Checker:
                 sections[name] = self.limits(self.table(value, name))
             elif name == "files":
                 sections[name] = self.files(self.table(value, name))
+            elif name == "mount":
+                sections[name] = self.mounts(self.table(value, name))
             else:
                 sections[name] = self.driver(name, value, where)
         return Layer(keys, sections)
@@ -185,10 +188,23 @@ class _Checker:
                 self.fail(f"{name} must be {wanted}", name)
         return given
 
+    def mounts(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Mounts by name. What may stand in one is the file system's business."""
+        for name, value in given.items():
+            if not re.match(r"[a-z0-9][a-z0-9._-]{0,62}\Z", name):
+                self.fail(f"mount {name!r}: a name has lower-case letters, digits, and . _ -", name)
+            options = self.table(value, f"mount.{name}")
+            for option, content in options.items():
+                if isinstance(content, datetime.date):
+                    options[option] = content.isoformat()
+                elif not _is_plain(content):
+                    self.fail(f"mount.{name}.{option} has a value of no use here", option)
+        return given
+
     def driver(self, scheme: str, value: Any, where: str) -> dict[str, Any]:
         schemes = resolvers.schemes()
         if scheme not in schemes:
-            known = [*KEY_NAMES, "limits", "files", *schemes]
+            known = [*KEY_NAMES, "limits", "files", "mount", *schemes]
             if not where:
                 known += ["profile", "default_profile"]
             self.fail(f"unknown name {where + scheme!r}", scheme, suggestion(scheme, known))

@@ -1,0 +1,479 @@
+"""The file system class that fsspec finds under the name ``envelope``.
+
+It decides nothing about keys (:mod:`envelope_fsspec.policy`) or bytes
+(:mod:`envelope_fsspec.target`). It is what fsspec and the programs on top of it
+expect of a class: docs/filesystem.md has what each method means for plaintext.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import fsspec
+from fsspec.asyn import AsyncFileSystem, sync
+from fsspec.implementations.chained import ChainedFileSystem
+from fsspec.json import FilesystemJSONEncoder
+from fsspec.spec import AbstractFileSystem
+
+from envelope import schema
+from envelope_fsspec import mounts
+from envelope_fsspec.files import Files
+from envelope_fsspec.places import Paths
+from envelope_fsspec.policy import OPTIONS, Policy
+from envelope_fsspec.steps import Steps, run, run_async
+from envelope_fsspec.target import Target
+
+__all__ = ["EnvelopeFileSystem"]
+
+_CHAIN = ("fs", "fo", "target_protocol", "target_options", "mount", "policy")
+_FSSPEC = (
+    "asynchronous", "loop", "batch_size", "skip_instance_cache", "use_listings_cache",
+    "listings_expiry_time", "max_paths",
+)  # fmt: skip
+
+
+class _Resolving(type(AbstractFileSystem)):  # type: ignore[misc]  # fsspec is not typed
+    """Resolves the options before fsspec makes a token of them.
+
+    The token decides who shares an instance, and with it a credential. So it
+    is made of the resolved keys, never of a profile's name or of nothing.
+    """
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if args:
+            raise TypeError("the file system takes its options by name")
+        return super().__call__(**_resolved(cls, kwargs))
+
+
+def _resolved(cls: Any, given: dict[str, Any]) -> dict[str, Any]:
+    given = dict(fsspec.config.apply_config(cls, given))
+    for name in given:
+        if name not in (*OPTIONS, *_CHAIN, *_FSSPEC):
+            known = (*OPTIONS, *_CHAIN[:4], *_FSSPEC)
+            raise TypeError(
+                f"the envelope file system has no option {name!r}. "
+                f"{schema.suggestion(name, known)} Options of the store go under its own name, "
+                'as in {"keys": …, "abfs": {…}}'
+            )
+    options = {name: given.pop(name) for name in OPTIONS if name in given}
+    policy = given.pop("policy", None)
+    if isinstance(policy, Mapping):
+        policy = Policy.from_config(policy)
+    chained = given.get("fs") is not None or given.get("target_protocol") is not None
+    mount = given.get("mount")
+    if policy is None and chained:
+        policy = Policy(options)
+    elif policy is None and mount is not None:
+        if options:
+            raise TypeError(
+                f"a mount has all its options in the configuration, and {sorted(options)[0]!r} "
+                "was given beside it"
+            )
+        found = mounts.resolved(mount)
+        store, base = fsspec.url_to_fs(found["url"], **found["options"])
+        given["target_protocol"] = _protocol(store)
+        given["target_options"] = dict(store.storage_options)
+        given["mount"] = (mount, base)
+        policy = found["policy"]
+    elif isinstance(mount, list):  # from JSON
+        given["mount"] = tuple(mount)
+    elif policy is None:
+        raise TypeError(
+            "the envelope file system needs a store: envelope::STORE://…, or a mount of the "
+            "configuration, envelope://MOUNT/…"
+        )
+    given["policy"] = policy
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _protocol(store: Any) -> str:
+    return store.protocol if isinstance(store.protocol, str) else str(store.protocol[0])
+
+
+class EnvelopeFileSystem(AsyncFileSystem, ChainedFileSystem, metaclass=_Resolving):  # type: ignore[misc]  # fsspec is not typed
+    """Plaintext paths over a store of encrypted files (docs/filesystem.md).
+
+    Args:
+        fs: The store, made already; or
+        target_protocol, target_options: how to make it.
+        fo: The store's path that a chained URL names; not used.
+        mount: A mount of the configuration by its name, which is resolved to that and the
+            store's path of its root.
+        policy: Keys and geometry, resolved; made from the other options.
+        asynchronous, loop, batch_size: As for every asynchronous file system of fsspec.
+
+    Raises:
+        TypeError: An unknown option, or neither a store nor a mount.
+        ConfigurationError: See :class:`envelope_fsspec.policy.Policy`.
+    """
+
+    protocol: str | tuple[str, ...] = "envelope"
+    cachable = True
+    async_impl = True
+    _strip_tokenize_options = ("fo",)
+
+    def __init__(
+        self,
+        fs: Any = None,
+        fo: str | None = None,  # noqa: ARG002 - a chained URL's path; each URL would be an instance
+        target_protocol: str | None = None,
+        target_options: Mapping[str, Any] | None = None,
+        mount: Sequence[str] | None = None,
+        policy: Policy | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if getattr(self, "_cached", False):
+            return
+        assert policy is not None  # noqa: S101 - the metaclass has made it
+        if fs is None:
+            options = dict(target_options or {})
+            if kwargs.get("asynchronous"):
+                options["asynchronous"] = True
+            if kwargs.get("loop") is not None:
+                options["loop"] = kwargs["loop"]
+            fs = fsspec.filesystem(target_protocol, **options)
+        self.async_impl = bool(fs.async_impl)
+        if kwargs.get("asynchronous") and not self.async_impl:
+            raise TypeError(f"the store {_protocol(fs)!r} has no asynchronous interface")
+        self.fs = fs
+        self.policy = policy
+        shown, base = ("", "") if mount is None else mount
+        self.mount = shown
+        self.target = Target(fs, policy, Paths(shown, base, policy.root))
+        self._files = Files(self.target, lambda: self.loop)
+        super().__init__(**kwargs)
+        self._shape(fs)
+
+    def _shape(self, fs: Any) -> None:
+        """What programs look at on an instance and fsspec on the class (see style of fsspec)."""
+        names = [fs.protocol] if isinstance(fs.protocol, str) else list(fs.protocol)
+        chained = tuple(f"envelope::{name}" for name in names)
+        self.protocol = ("envelope",) if self.mount else (*chained, "envelope")
+        self.root_marker = "" if self.mount else fs.root_marker
+        self.sep = fs.sep
+
+        def strip(path: Any) -> Any:
+            if isinstance(path, list):
+                return [strip(item) for item in path]
+            text = fsspec.utils.stringify_path(path)
+            for prefix in ("envelope::", "envelope://"):
+                if text.startswith(prefix):
+                    text = text[len(prefix) :]
+                    break
+            return text.rstrip("/") if self.mount else fs._strip_protocol(text)
+
+        def parent(path: str) -> str:
+            path = strip(path)
+            if not self.mount:
+                return str(fs._parent(path))
+            return path.rpartition("/")[0] if "/" in path else ""
+
+        self._strip_protocol = strip
+        self._parent = parent
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, str]:
+        """``envelope://MOUNT/…`` names its mount; a link of a chain names none."""
+        name = path.removeprefix("envelope://").partition("/")[0]
+        return {"mount": name} if path.startswith("envelope://") and name else {}
+
+    # --- Running operations ---------------------------------------------------------------------
+
+    def _run(self, operation: Steps[Any]) -> Any:
+        if self.async_impl:
+            return sync(self.loop, run_async, operation)
+        return run(operation)
+
+    # --- Describing -----------------------------------------------------------------------------
+
+    def info(self, path: str, **kwargs: Any) -> Any:
+        return self._run(self.target.info(self._strip_protocol(path), **kwargs))
+
+    async def _info(self, path: str, **kwargs: Any) -> Any:
+        return await run_async(self.target.info(self._strip_protocol(path), **kwargs))
+
+    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> Any:
+        found = self._run(self.target.ls(self._strip_protocol(path), **kwargs))
+        return found if detail else sorted(info["name"] for info in found)
+
+    async def _ls(self, path: str, detail: bool = True, **kwargs: Any) -> Any:
+        found = await run_async(self.target.ls(self._strip_protocol(path), **kwargs))
+        return found if detail else sorted(info["name"] for info in found)
+
+    def find(
+        self,
+        path: str,
+        maxdepth: int | None = None,
+        withdirs: bool = False,
+        detail: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        path = self._strip_protocol(path)
+        found = self._run(self.target.find(path, maxdepth, withdirs, **kwargs))
+        return found if detail else list(found)
+
+    async def _find(
+        self,
+        path: str,
+        maxdepth: int | None = None,
+        withdirs: bool = False,
+        detail: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        path = self._strip_protocol(path)
+        found = await run_async(self.target.find(path, maxdepth, withdirs, **kwargs))
+        return found if detail else list(found)
+
+    def du(
+        self,
+        path: str,
+        total: bool = True,
+        maxdepth: int | None = None,
+        withdirs: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """As fsspec's, by one listing where that asks for each file again."""
+        found = self.find(path, maxdepth=maxdepth, withdirs=withdirs, detail=True, **kwargs)
+        return _added(found, total)
+
+    async def _du(
+        self, path: str, total: bool = True, maxdepth: int | None = None, **kwargs: Any
+    ) -> Any:
+        return _added(await self._find(path, maxdepth=maxdepth, detail=True, **kwargs), total)
+
+    def ukey(self, path: str) -> str:
+        """Changes with the stored file, by whatever the store tells: ETag, times."""
+        return str(self.fs.ukey(self.target.stored(self._strip_protocol(path))))
+
+    def checksum(self, path: str) -> int:
+        """Changes with the stored file; no checksum of the plaintext."""
+        return int(self.fs.checksum(self.target.stored(self._strip_protocol(path))))
+
+    def created(self, path: str) -> Any:
+        return self.fs.created(self.target.stored(self._strip_protocol(path)))
+
+    def modified(self, path: str) -> Any:
+        return self.fs.modified(self.target.stored(self._strip_protocol(path)))
+
+    def sign(self, path: str, expiration: int = 100, **kwargs: Any) -> NoReturn:
+        """Never: the URL would hand out ciphertext."""
+        raise NotImplementedError("a signed URL of an encrypted file would give ciphertext")
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        if path is None:
+            self.fs.invalidate_cache()
+        else:
+            self.target.forget(self._strip_protocol(path))
+        super().invalidate_cache(path)
+
+    # --- Reading --------------------------------------------------------------------------------
+
+    def cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
+    ) -> Any:
+        return self._run(self.target.cat_file(self._strip_protocol(path), start, end, **kwargs))
+
+    async def _cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
+    ) -> Any:
+        path = self._strip_protocol(path)
+        return await run_async(self.target.cat_file(path, start, end, **kwargs))
+
+    def cat_ranges(
+        self,
+        paths: list[str],
+        starts: Any,
+        ends: Any,
+        max_gap: int | None = None,
+        on_error: str = "return",
+        **kwargs: Any,
+    ) -> Any:
+        wanted = self._ranges(paths, starts, ends, max_gap)
+        return _settled(self._run(self.target.cat_ranges(wanted, **kwargs)), on_error)
+
+    async def _cat_ranges(
+        self,
+        paths: list[str],
+        starts: Any,
+        ends: Any,
+        max_gap: int | None = None,
+        batch_size: int | None = None,  # noqa: ARG002 - all at once: the store bounds itself
+        on_error: str = "return",
+        **kwargs: Any,
+    ) -> Any:
+        wanted = self._ranges(paths, starts, ends, max_gap)
+        return _settled(await run_async(self.target.cat_ranges(wanted, **kwargs)), on_error)
+
+    def _ranges(
+        self, paths: list[str], starts: Any, ends: Any, max_gap: int | None
+    ) -> list[tuple[str, int | None, int | None]]:
+        if max_gap is not None:
+            raise NotImplementedError
+        if not isinstance(paths, list):
+            raise TypeError("paths is a list")
+        sides = [
+            list(side) if isinstance(side, Sequence) else [side] * len(paths)
+            for side in (starts, ends)
+        ]
+        if any(len(side) != len(paths) for side in sides):
+            raise ValueError("there are as many starts and ends as paths")
+        names = map(self._strip_protocol, paths)
+        return list(zip(names, sides[0], sides[1], strict=True))
+
+    def get_file(self, rpath: str, lpath: Any = None, **kwargs: Any) -> Any:
+        return self._run(self._files.get_file(self._strip_protocol(rpath), lpath, **kwargs))
+
+    async def _get_file(self, rpath: str, lpath: Any, **kwargs: Any) -> Any:
+        rpath = self._strip_protocol(rpath)
+        return await run_async(self._files.get_file(rpath, lpath, **kwargs))
+
+    # --- Writing --------------------------------------------------------------------------------
+
+    def pipe_file(self, path: str, value: Any, mode: str = "overwrite", **kwargs: Any) -> Any:
+        return self._run(self._files.pipe_file(self._strip_protocol(path), value, mode, **kwargs))
+
+    async def _pipe_file(
+        self, path: str, value: Any, mode: str = "overwrite", **kwargs: Any
+    ) -> Any:
+        path = self._strip_protocol(path)
+        return await run_async(self._files.pipe_file(path, value, mode, **kwargs))
+
+    def put_file(self, lpath: Any, rpath: str, **kwargs: Any) -> Any:
+        return self._run(self._files.put_file(lpath, self._strip_protocol(rpath), **kwargs))
+
+    async def _put_file(self, lpath: Any, rpath: str, **kwargs: Any) -> Any:
+        rpath = self._strip_protocol(rpath)
+        return await run_async(self._files.put_file(lpath, rpath, **kwargs))
+
+    def cp_file(self, path1: str, path2: str, **kwargs: Any) -> Any:
+        first, second = self._strip_protocol(path1), self._strip_protocol(path2)
+        return self._run(self._files.cp_file(first, second, **kwargs))
+
+    async def _cp_file(self, path1: str, path2: str, **kwargs: Any) -> Any:
+        first, second = self._strip_protocol(path1), self._strip_protocol(path2)
+        return await run_async(self._files.cp_file(first, second, **kwargs))
+
+    def rm_file(self, path: str) -> Any:
+        return self._run(self._files.changed("rm_file", self._strip_protocol(path)))
+
+    async def _rm_file(self, path: str, **kwargs: Any) -> Any:
+        path = self._strip_protocol(path)
+        return await run_async(self._files.changed("rm_file", path, **kwargs))
+
+    def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> Any:
+        paths = self.expand_path(path, recursive=False) if _has_magic(path) else path
+        return self._run(self._files.rm(self._strip_protocol(paths), recursive, maxdepth))
+
+    async def _rm(
+        self,
+        path: Any,
+        recursive: bool = False,
+        batch_size: int | None = None,  # noqa: ARG002 - the store bounds itself
+        maxdepth: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        paths = await self._expand_path(path, recursive=False) if _has_magic(path) else path
+        paths = self._strip_protocol(paths)
+        return await run_async(self._files.rm(paths, recursive, maxdepth, **kwargs))
+
+    def mkdir(self, path: str, create_parents: bool = True, **kwargs: Any) -> Any:
+        path = self._strip_protocol(path)
+        given = {"create_parents": create_parents, **kwargs}
+        return self._run(self._files.changed("mkdir", path, **given))
+
+    async def _mkdir(self, path: str, create_parents: bool = True, **kwargs: Any) -> Any:
+        path = self._strip_protocol(path)
+        given = {"create_parents": create_parents, **kwargs}
+        return await run_async(self._files.changed("mkdir", path, **given))
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> Any:
+        path = self._strip_protocol(path)
+        return self._run(self._files.changed("makedirs", path, exist_ok=exist_ok))
+
+    async def _makedirs(self, path: str, exist_ok: bool = False) -> Any:
+        path = self._strip_protocol(path)
+        return await run_async(self._files.changed("makedirs", path, exist_ok=exist_ok))
+
+    def rmdir(self, path: str) -> Any:
+        return self._run(self._files.changed("rmdir", self._strip_protocol(path)))
+
+    async def _rmdir(self, path: str) -> Any:
+        return await run_async(self._files.changed("rmdir", self._strip_protocol(path)))
+
+    def touch(self, path: str, truncate: bool = True, **kwargs: Any) -> Any:
+        """An empty encrypted file; with ``truncate=False`` only where there is none."""
+        if truncate or not self.exists(path):
+            self.pipe_file(path, b"", **kwargs)
+        else:
+            raise NotImplementedError("the time of an encrypted file is not set apart from it")
+
+    # --- Open files -----------------------------------------------------------------------------
+
+    def _open(
+        self,
+        path: str,
+        mode: str = "rb",
+        block_size: int | None = None,  # noqa: ARG002 - segments are what is read and written
+        autocommit: bool = True,
+        cache_options: Any = None,  # noqa: ARG002
+        **kwargs: Any,
+    ) -> Any:
+        if mode == "rb":
+            return self._files.open_reader(path)  # what else callers pass is for fsspec's caches
+        if mode in ("wb", "xb"):
+            return self._files.open_writer(path, mode == "wb", autocommit, **kwargs)
+        raise NotImplementedError(
+            f"mode {mode!r}: an encrypted file is read or written whole, with rb, wb or xb"
+        )
+
+    def open(
+        self, path: str, mode: str = "rb", compression: str | None = None, **kwargs: Any
+    ) -> Any:
+        """As fsspec's; closing a compressed file also closes the encrypted one."""
+        if compression is None or "b" not in mode:
+            return super().open(path, mode, compression=compression, **kwargs)
+        inner = super().open(path, mode, **kwargs)
+        return self._files.compressed(inner, self._strip_protocol(path), mode, compression)
+
+    # --- What it is -----------------------------------------------------------------------------
+
+    def to_dict(self, *, include_password: bool = True) -> dict[str, Any]:
+        """As fsspec's, with the keys as their configuration."""
+        options = {name: given for name, given in self.storage_options.items() if name != "policy"}
+        if not include_password:
+            options.pop("password", None)
+        return {
+            "cls": f"{type(self).__module__}:{type(self).__name__}",
+            "protocol": self.protocol[0],
+            "args": (),
+            **FilesystemJSONEncoder().make_serializable(options),
+            "policy": self.policy.to_config(),
+        }
+
+    def __repr__(self) -> str:
+        store = f"mount {self.mount}" if self.mount else self.protocol[0]
+        return f"<EnvelopeFileSystem {store}>"
+
+    @property
+    def fsid(self) -> str:
+        return f"envelope_{self.fs.fsid}"
+
+
+def _added(found: Mapping[str, Mapping[str, Any]], total: bool) -> Any:
+    sizes = {name: info["size"] or 0 for name, info in found.items()}
+    return sum(sizes.values()) if total else sizes
+
+
+def _settled(answers: list[Any], on_error: str) -> list[Any]:
+    if on_error == "raise":
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+    return answers
+
+
+def _has_magic(path: Any) -> bool:
+    paths = [path] if isinstance(path, (str, os.PathLike)) else path
+    return any(fsspec.core.has_magic(os.fspath(item)) for item in paths)

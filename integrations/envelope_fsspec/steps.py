@@ -1,0 +1,128 @@
+"""One description of each operation, for synchronous and for asynchronous stores.
+
+An operation is a generator: it yields what it needs from elsewhere, a call of
+the store or work that takes time, and is sent the answer. Two small drivers run
+it, :func:`run` and :func:`run_async`. The asynchronous one never computes or
+calls a vault on the event loop: fsspec has one for all file systems of a
+process, and everything would wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from envelope import runtime
+
+__all__ = ["Ask", "Steps", "Together", "Work", "run", "run_async", "workers"]
+
+T = TypeVar("T")
+Steps = Generator[Any, Any, T]
+"""An operation that ends with a ``T``."""
+
+_THREADS = 8  # for calls of a vault and for AES; they mostly wait
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A call of a method of the store, by its synchronous name."""
+
+    store: Any
+    method: str
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Something that computes, or that calls a vault."""
+
+    function: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Several operations side by side; the answer is their results in order.
+
+    Where ``settled``, an exception takes its result's place; else the first one is raised.
+    """
+
+    operations: Sequence[Steps[Any]]
+    settled: bool = False
+
+
+class _Workers:
+    """The threads of a process for this work; a forked child gets its own."""
+
+    def __init__(self) -> None:
+        self.pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="envelope-fsspec")
+
+
+def workers() -> ThreadPoolExecutor:
+    """Threads that may wait. fsspec's own default pool must not: adlfs deadlocked in it."""
+    return runtime.current().state(_Workers).pool
+
+
+def run(operation: Steps[T]) -> T:
+    """Run an operation on this thread."""
+    step = operation.send
+    value: Any = None
+    while True:
+        try:
+            wanted = step(value)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]  # a generator's result is untyped
+        try:
+            value, step = _now(wanted), operation.send
+        except BaseException as error:
+            value, step = error, operation.throw
+
+
+def _now(wanted: Any) -> Any:
+    if isinstance(wanted, Ask):
+        return getattr(wanted.store, wanted.method)(*wanted.args, **wanted.kwargs)
+    if isinstance(wanted, Work):
+        return wanted.function()
+    results: list[Any] = []
+    for operation in wanted.operations:
+        try:
+            results.append(run(operation))
+        except Exception as error:
+            if not wanted.settled:
+                raise
+            results.append(error)
+    return results
+
+
+async def run_async(operation: Steps[T]) -> T:
+    """Run an operation on this event loop, which nothing of it blocks."""
+    step = operation.send
+    value: Any = None
+    while True:
+        try:
+            wanted = step(value)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]  # a generator's result is untyped
+        try:
+            value, step = await _soon(wanted), operation.send
+        except BaseException as error:
+            value, step = error, operation.throw
+
+
+async def _soon(wanted: Any) -> Any:
+    loop = asyncio.get_running_loop()
+    if isinstance(wanted, Ask):
+        if wanted.store.async_impl:
+            method = getattr(wanted.store, "_" + wanted.method)
+            return await method(*wanted.args, **wanted.kwargs)
+        call = partial(getattr(wanted.store, wanted.method), *wanted.args, **wanted.kwargs)
+        return await loop.run_in_executor(workers(), call)
+    if isinstance(wanted, Work):
+        return await loop.run_in_executor(workers(), wanted.function)
+    return await asyncio.gather(
+        *map(run_async, wanted.operations), return_exceptions=wanted.settled
+    )

@@ -1,0 +1,133 @@
+"""The writer of the file system: the core's, with what fsspec and its users expect beside it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from envelope.writing import Writer
+
+__all__ = ["Compressed", "ObjectWriter"]
+
+
+class ObjectWriter(Writer):
+    """A file that is published whole, or not at all (:class:`envelope.writing.Writer`).
+
+    In a transaction of the file system, ``close()`` leaves the publishing to its end.
+
+    Args:
+        path: The path for users.
+        autocommit: Whether ``close()`` publishes.
+        done: Called when it was published.
+    """
+
+    def __init__(self, *args: Any, path: str, autocommit: bool, done: Callable[[], None]) -> None:
+        self.path = path
+        self._done = done
+        self._autocommit = autocommit
+        self._waits = False
+        super().__init__(*args)
+
+    def close(self) -> None:
+        if self._autocommit or self._sink is None:
+            super().close()
+        else:
+            self._waits = True
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None and not self._autocommit:
+            self._waits = True
+        else:
+            super().__exit__(kind, error, traceback)
+
+    def _check_open(self) -> None:
+        super()._check_open()
+        if self._waits:
+            raise ValueError("I/O operation on a closed file")
+
+    def commit(self) -> None:
+        """Publish; a transaction calls it."""
+        self._waits = False
+        if self._sink is not None:
+            super().commit()
+            self._done()
+
+    def discard(self) -> None:
+        """Publish nothing; a transaction calls it."""
+        self.abort()
+
+
+class Compressed(io.BufferedIOBase):
+    """A compressing or decompressing file that closes the file below, which none does by itself.
+
+    Args:
+        outer: Compresses or decompresses.
+        inner: The encrypted file.
+    """
+
+    def __init__(self, outer: Any, inner: Any) -> None:
+        self._outer = outer
+        self._inner = inner
+
+    def readable(self) -> bool:
+        return bool(self._outer.readable())
+
+    def writable(self) -> bool:
+        return bool(self._outer.writable())
+
+    def seekable(self) -> bool:
+        return bool(self._outer.seekable())
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return bytes(self._outer.read(-1 if size is None else size))
+
+    def read1(self, size: int = -1, /) -> bytes:
+        return self.read(size)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        return bytes(self._outer.readline(-1 if size is None else size))
+
+    def write(self, data: Any, /) -> int:
+        return int(self._outer.write(data))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return int(self._outer.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._outer.tell())
+
+    def flush(self) -> None:
+        if not self._outer.closed and self._outer.writable():
+            self._outer.flush()
+
+    def close(self) -> None:
+        if not self.closed:
+            try:
+                self._outer.close()
+                self._inner.close()
+            finally:
+                super().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is not None and self._inner.writable():
+            self._inner.abort()
+        else:
+            self.close()
+
+    def __del__(self) -> None:
+        """Nothing: the encrypted file decides what an end without a close means."""

@@ -1,0 +1,129 @@
+"""Stores to put the file system on: real ones, started here on loopback."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+import envelope
+from tests.filesystem import servers
+
+_names = itertools.count(1)
+
+STORES = ("local", "memory", "s3")
+
+
+@dataclass
+class Store:
+    """A fresh folder of a store, and the file system ``envelope`` on it.
+
+    Args:
+        protocol: The store's, as in ``envelope::PROTOCOL://…``.
+        root: The folder, as the store writes it.
+        options: What the store needs.
+        keys: The key ring of the files.
+    """
+
+    protocol: str
+    root: str
+    options: dict[str, Any]
+    keys: Any
+    made: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """The folder for users of a chain."""
+        return f"envelope::{self.protocol}://{self.root}"
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """What goes with it."""
+        return {"keys": self.keys, self.protocol: dict(self.options)}
+
+    def filesystem(self, **given: Any) -> Any:
+        """The file system on it; ``given`` beside or instead of the keys."""
+        options = {"keys": self.keys, **given}
+        if "rules" in given:
+            del options["keys"]
+        return fsspec.filesystem(
+            "envelope", target_protocol=self.protocol, target_options=self.options, **options
+        )
+
+    @property
+    def fs(self) -> Any:
+        """The file system with this store's keys alone."""
+        return self.filesystem()
+
+    @property
+    def raw(self) -> Any:
+        """The store itself."""
+        return fsspec.filesystem(self.protocol, **self.options)
+
+    def path(self, name: str) -> str:
+        """A path below the folder."""
+        return f"{self.root}/{name}"
+
+
+@pytest.fixture(scope="session")
+def keystore(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A keystore that other processes can open too, with the key ``local:lake``."""
+    from envelope import resolvers
+
+    folder = str(tmp_path_factory.mktemp("keys") / "keystore")
+    settings = resolvers.driver("local").settings({"keystore": folder})
+    resolver: Any = resolvers.resolver("local", settings)
+    resolver.create("local:lake", protect="permissions")
+    for name in ("other", "acme", "beta"):
+        resolver.create(f"local:{name}")
+    return folder
+
+
+@pytest.fixture
+def ring(keystore: str, monkeypatch: pytest.MonkeyPatch) -> envelope.KeyRing:
+    """The key ring of ``local:lake``."""
+    monkeypatch.setenv("ENVELOPE_KEYSTORE", keystore)
+    return envelope.KeyRing("local:lake", settings={"local": {"keystore": keystore}})
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[dict[str, Any]]:
+    with servers.s3() as options:
+        yield options
+
+
+@pytest.fixture(params=STORES)
+def store(
+    request: pytest.FixtureRequest, ring: envelope.KeyRing, tmp_path: Path
+) -> Iterator[Store]:
+    yield from make(request.param, request, ring, tmp_path)
+
+
+def make(
+    kind: str, request: pytest.FixtureRequest, ring: envelope.KeyRing, tmp_path: Path
+) -> Iterator[Store]:
+    """A store of one kind; gone afterwards."""
+    name = f"t{os.getpid()}-{next(_names)}-{uuid.uuid4().hex[:8]}"
+    if kind == "local":
+        made = Store("file", str(tmp_path / "lake"), {"auto_mkdir": True}, ring)
+        os.mkdir(made.root)
+    elif kind == "memory":
+        made = Store("memory", f"/{name}", {}, ring)
+    elif kind == "s3":
+        made = Store("s3", name, request.getfixturevalue("s3_server"), ring)
+        made.raw.call_s3("create_bucket", Bucket=made.root)
+    else:
+        raise ValueError(kind)
+    yield made
+    if kind == "memory":
+        for path in made.raw.find(made.root):
+            made.raw.rm_file(path)
+    elif kind == "s3":
+        made.raw.rm(made.root, recursive=True)
