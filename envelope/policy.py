@@ -118,6 +118,23 @@ class Policy:
             resolved[scheme] = settings
         return resolved
 
+    def check_portable(self) -> None:
+        """Refuse to go to another process with settings that mean something in this one alone.
+
+        Raises:
+            ConfigurationError: A driver says so, and what to give instead.
+        """
+        for scheme, settings in self.settings.items():
+            # Optional, as `pinned`: most drivers have nothing that is bound to a process.
+            bound = getattr(resolvers.driver(scheme), "bound_to_process", None)
+            instead = None if bound is None else bound(settings)
+            if instead is not None:
+                raise ConfigurationError(
+                    f"the key ring's settings of {scheme} hold in this process alone, so that it "
+                    "cannot be pickled",
+                    next_step=instead,
+                )
+
     def _canonical(self) -> str:
         return resolvers.canonical(
             {

@@ -213,7 +213,19 @@ class KeyRing:
         return hash(repr(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
+        """As its configuration.
+
+        Raises:
+            ConfigurationError: A driver's settings mean something in this process alone.
+        """
+        self._policy.check_portable()
         return KeyRing.from_config, (self.to_config(),)
+
+    def __copy__(self) -> KeyRing:  # it never changes, and copying asks for no other process
+        return self
+
+    def __deepcopy__(self, memo: object) -> KeyRing:
+        return self
 
     @property
     def _keks(self) -> Keks:

@@ -22,9 +22,13 @@ from envelope.errors import AccessDenied, ConfigurationError, VaultUnavailable
 from envelope.resolvers import canonical
 from envelope_azure.clouds import Cloud
 
-__all__ = ["Guarded", "credential_for", "process_credential"]
+__all__ = ["Guarded", "credential_for", "instead_of_object", "process_credential"]
 
 _PROCESS = "process:"
+_INSTEAD = (
+    "Name the credential in the settings of azurekeyvault, such as credential = "
+    '"managed-identity", or make the ring in the process that uses it.'
+)
 
 
 class _Given:
@@ -54,6 +58,16 @@ def process_credential(credential: Any) -> dict[str, str]:
     name = _PROCESS + secrets.token_hex(16)
     runtime.current().state(_Given).credentials[name] = credential
     return {"credential": name}
+
+
+def instead_of_object(settings: Mapping[str, Any]) -> str | None:
+    """What to give where a credential object cannot go, if ``settings`` stand for one."""
+    names = settings["credential"]
+    if not any(
+        name.startswith(_PROCESS) for name in ([names] if isinstance(names, str) else names)
+    ):
+        return None
+    return _INSTEAD
 
 
 def credential_for(settings: Mapping[str, Any], cloud: Cloud, *, instead_of: Any = None) -> Any:
@@ -92,7 +106,7 @@ def _one(name: str, settings: Mapping[str, Any], authority: str) -> Any:
         if given is None:
             raise ConfigurationError(
                 "this key ring's credential is an object of another process",
-                next_step="Describe the credential by name in the settings of azurekeyvault.",
+                next_step=_INSTEAD,
             )
         return given
     from azure import identity

@@ -20,6 +20,7 @@ from envelope.keys import (
 )
 from envelope.keyurl import KeyName
 from envelope_azure.admin import Admin
+from envelope_azure.credentials import instead_of_object
 from envelope_azure.keys import RSA_ALG, AzureKey, alg_of, path_of
 from envelope_azure.secretkeys import AzureSecrets
 from envelope_azure.settings import checked
@@ -173,6 +174,10 @@ class AzureDriver:
         """See :func:`envelope_azure.settings.checked`."""
         return checked(options)
 
+    def bound_to_process(self, settings: Mapping[str, Any]) -> str | None:
+        """See :func:`envelope_azure.credentials.instead_of_object`."""
+        return instead_of_object(settings)
+
     def resolver(self, settings: Mapping[str, Any]) -> AzureKeys:
         """See :class:`AzureKeys`."""
         return AzureKeys(settings)
@@ -184,6 +189,10 @@ class SecretDriver:
     def settings(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """See :func:`envelope_azure.settings.checked`."""
         return checked(options)
+
+    def bound_to_process(self, settings: Mapping[str, Any]) -> str | None:
+        """See :func:`envelope_azure.credentials.instead_of_object`."""
+        return instead_of_object(settings)
 
     def resolver(self, settings: Mapping[str, Any]) -> AzureSecrets:
         """See :class:`envelope_azure.secretkeys.AzureSecrets`."""

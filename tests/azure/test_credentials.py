@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 import time
 from typing import Any
@@ -18,6 +20,7 @@ from envelope_azure.clouds import cloud_of
 from envelope_azure.credentials import Guarded, credential_for
 from envelope_azure.settings import checked
 from tests.azure.conftest import Azure
+from tests.forking import holds_in_child
 
 SCOPE = "https://vault.azure.net/.default"
 CLOUD = cloud_of("acme.vault.azure.net", {})
@@ -125,3 +128,31 @@ def test_a_token_that_the_vault_finds_expired_is_not_offered_again(azure: Azure)
     renewed = credential_for(checked({}), CLOUD)
     assert renewed is not made
     assert credential_for(checked({}), CLOUD, instead_of=made) is renewed, "made once"
+
+
+@pytest.mark.parametrize(
+    "scheme", ["azurekeyvault", "azurekeyvault-certificate", "azurekeyvault-secret"]
+)
+def test_a_ring_with_a_credential_object_is_refused_when_it_is_pickled(scheme: str) -> None:
+    key = f"{scheme}://acme/lake"
+    given = process_credential(Fixed())
+    for settings in (given, {"credential": ["environment", given["credential"]]}):
+        ring = KeyRing(key, settings={scheme: settings})
+        for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+            with pytest.raises(ConfigurationError, match="cannot be pickled") as caught:
+                pickle.dumps({"ring": ring}, protocol)
+            assert "Name the credential" in caught.value.next_step
+            assert given["credential"] not in str(caught.value)
+        assert copy.copy(ring) == copy.deepcopy([ring])[0] == ring  # in this process, it works
+    named = KeyRing(key, settings={scheme: {"credential": "managed-identity"}})
+    assert pickle.loads(pickle.dumps(named)) == named
+
+
+def test_a_credential_object_works_in_a_forked_child(azure: Azure) -> None:
+    from azure.identity import EnvironmentCredential
+
+    azure.client().create_rsa_key("lake", size=2048)
+    settings = {"azurekeyvault": process_credential(EnvironmentCredential())}
+    ring = KeyRing(azure.key(), settings=settings)
+    value = envelope.encrypt(b"x", keys=ring)
+    assert holds_in_child(lambda: envelope.decrypt(value, keys=ring) == b"x")
