@@ -28,7 +28,9 @@ from cryptography.hazmat.primitives.keywrap import (
     aes_key_unwrap_with_padding,
 )
 
+from tests import independent_jws
 from tests.independent_floe import NOT_LAST, Floe
+from tests.independent_jws import PublicKey, name_of
 
 MAGIC = bytes.fromhex("89454e560d0a1a0a")
 FIXED = struct.Struct(">8sBBHIII")  # magic, version, suite, flags, H, B, K
@@ -185,7 +187,7 @@ def check_keys(keys: dict[str, Any]) -> None:
     b64u(kek.get("id"), 32)
     require(("recipients" in kek) != ("keyset" in kek), "Malformed", 4, "recipients or keyset")
     if "signature" in kek:
-        member(kek, "signature", str)  # nothing is verified here, and nothing claimed
+        member(kek, "signature", str)  # nothing is verified here; step 7 does, where required
     if "keyset" in kek:
         b64u(kek["keyset"], 16)
     recipients = member(kek, "recipients", list) if "recipients" in kek else []
@@ -229,13 +231,14 @@ def start(
     keks: Collection[bytes] = (),  # KEKs at hand already: a cache, or a keyset
     context: Mapping[str, str] | None = None,
     required: Collection[str] = (),
+    signers: Mapping[str, PublicKey] | None = None,  # kid to key; None: no signature is required
 ) -> tuple[Floe, bytes]:
     """Steps 1 to 10: the keys to the segments, and the segments."""
     size, bound_bytes, bound, section = parse(file)
     expected = (context or {}).items()
     require(bound["context"].items() >= expected, "ContextMismatch", 6, "context")
     require(bound["context"].keys() >= set(required), "ContextMismatch", 6, "required names")
-    dek = unwrap(kek_wrap(find_kek(section["kek"], keys, keks)), section["dek"], b"")
+    dek = unwrap(kek_wrap(find_kek(section["kek"], keys, keks, signers)), section["dek"], b"")
     require(dek and len(dek) == 32, "Tampered", 9, "the DEK does not unwrap")
     assert dek is not None
     mac = header_mac(dek, file[: size - 32])
@@ -249,7 +252,10 @@ def start(
 
 
 def find_kek(
-    kek: dict[str, Any], keys: Mapping[str, bytes | RSAPrivateKey], keks: Collection[bytes]
+    kek: dict[str, Any],
+    keys: Mapping[str, bytes | RSAPrivateKey],
+    keks: Collection[bytes],
+    signers: Mapping[str, PublicKey] | None,
 ) -> bytes:
     """Steps 7 and 8. The key's type decides on the algorithm; what a recipient says must agree."""
     wanted = b64u(kek["id"])
@@ -258,6 +264,14 @@ def find_kek(
     at_hand = {kek_id(k): k for k in keks}
     by_keyset = "keyset" in kek and wanted in at_hand
     require(ours or by_keyset, "UntrustedKey", 7, "no recipient or keyset that is configured")
+    if signers is not None:
+        try:
+            how = (signers, strict_json, b64u, parse_kid)
+            allowed = independent_jws.audience(kek.get("signature"), kek["id"], *how)
+        except (Refused, independent_jws.NoSignature) as error:
+            raise Refused("OriginNotProven", 7, str(error)) from None
+        ours = [(key, r) for key, r in ours if name_of(parse_kid(r["kid"]), r["kid"]) in allowed]
+        require(ours, "OriginNotProven", 7, "no recipient in the signature's audience")
     if wanted in at_hand:
         return at_hand[wanted]
     fitting = [(key, r) for key, r in ours if isinstance(key, ALGORITHMS[r["alg"]])]

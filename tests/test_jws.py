@@ -162,7 +162,8 @@ def test_only_64_bytes_of_r_and_s_are_a_signature() -> None:
 
 
 def test_a_leading_zero_of_r_or_s_is_kept() -> None:
-    key, seen = private_key(SIGNERS["ES256"]), set()
+    key = private_key(SIGNERS["ES256"])
+    seen: set[int] = set()
     data = jws.signing_input("ES256", SIGNERS["ES256"], KEK_ID, ["local:lake"], 0)
     while len(seen) < 2:  # each is one in 256 signatures
         signature = signed(key, data)

@@ -20,11 +20,12 @@ from cryptography.hazmat.primitives.keywrap import (
     aes_key_unwrap,
     aes_key_unwrap_with_padding,
 )
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 import envelope
 from envelope import errors, resolvers
 from envelope.jose import b64u_decode
-from envelope.keys import KeyResolver, MasterKey, WrappedKey
+from envelope.keys import KeyResolver, MasterKey, PublicHalf, SigningKey, WrappedKey
 from envelope.secret import Secret
 from tests.independent_reader import Refused, read, read_pipe
 from tests.vectors import generate, scene
@@ -37,6 +38,10 @@ each_vector = pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: str(
 
 def data_of(vector: Mapping[str, Any]) -> bytes:
     return Path(FOLDER, vector["file"]).read_bytes()
+
+
+def public_key(name: str) -> Any:
+    return load_der_public_key(b64u_decode(MANIFEST["signers"][name]["spki"], "spki"))
 
 
 def answer(run: Callable[[], bytes]) -> dict[str, Any]:
@@ -72,6 +77,10 @@ def test_the_independent_reader_does_as_the_manifest_says(
     keys = {MANIFEST["keys"][name]["kid"]: material[name] for name in vector["keys"]}
     keks = [bytes.fromhex(kek) for kek in vector.get("keks", [])]
     how = {name: vector[name] for name in ("context", "required") if name in vector}
+    if "signers" in vector:
+        how["signers"] = {
+            MANIFEST["signers"][name]["kid"]: public_key(name) for name in vector["signers"]
+        }
 
     def run() -> bytes:
         pieces = read_pipe(data_of(vector), keys, keks=keks, **how) if pipe else None
@@ -135,6 +144,15 @@ class FixedKeys:
     def resolver(self, settings: Mapping[str, Any]) -> KeyResolver:
         return self
 
+    def signer(self, kid: str) -> SigningKey:
+        raise NotImplementedError("these tests only read")
+
+    def public_half(self, kid: str) -> PublicHalf:
+        for signer in MANIFEST["signers"].values():
+            if signer["kid"] == kid:
+                return PublicHalf(kid, b64u_decode(signer["spki"], "spki"))
+        raise errors.KeyNotFound("no such signer", kid=kid)
+
     def resolve(self, kid: str) -> MasterKey:
         if kid not in self._keys:
             raise errors.KeyNotFound("no such key", kid=kid)
@@ -196,6 +214,8 @@ def test_envelope_does_as_the_manifest_says(
     ring = envelope.KeyRing(
         decrypt_with=kids,
         required_context=vector.get("required", ()),
+        require_signed=[MANIFEST["signers"][name]["kid"] for name in vector.get("signers", ())]
+        or None,
         # A configuration of its own, or the files' common KEK would be in the cache already.
         settings={"local": {"about": f"{way.__name__} {vector['name']}"}},
     )

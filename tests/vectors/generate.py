@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.vectors import bad_bodies, bad_headers, bad_keys, good
+from tests.vectors import bad_bodies, bad_headers, bad_keys, good, signed
 from tests.vectors.scene import KEYS
 
 FOLDER = Path(__file__).parent
@@ -25,6 +25,7 @@ CODES = {
     "KeyMismatch": "ENV-KEY-MISMATCH",
     "Malformed": "ENV-MALFORMED",
     "NotEncrypted": "ENV-NOT-ENCRYPTED",
+    "OriginNotProven": "ENV-ORIGIN",
     "Tampered": "ENV-TAMPERED",
     "Truncated": "ENV-TRUNCATED",
     "UnsupportedFormat": "ENV-UNSUPPORTED",
@@ -33,8 +34,9 @@ CODES = {
 ABOUT = (
     "Frozen files of envelope/1. Each is read with the named keys (and KEKs), in that order, and "
     "the given context; it gives the plaintext of that size and SHA-256, or the error of that "
-    "class, found by that reader step of docs/format.md. `pipe` says where a reader of a pipe "
-    "answers otherwise than one that knows the file's size."
+    "class, found by that reader step of docs/format.md. Where `signers` are named, the reader "
+    "requires the signature of one of them; `spki` is a public key, DER in base64url. `pipe` "
+    "says where a reader of a pipe answers otherwise than one that knows the file's size."
 )
 
 
@@ -68,10 +70,16 @@ def generate() -> dict[str, bytes]:
         entries.append(entry | more)
 
     rooms: tuple[Callable[[Callable[..., None]], None], ...]
-    rooms = (good.add_all, bad_headers.add_all, bad_keys.add_all, bad_bodies.add_all)
+    rooms = (
+        good.add_all,
+        bad_headers.add_all,
+        bad_keys.add_all,
+        bad_bodies.add_all,
+        signed.add_all,
+    )
     for add_all in rooms:
         add_all(add)
-    manifest = {"about": ABOUT, "keys": KEYS, "vectors": entries}
+    manifest = {"about": ABOUT, "keys": KEYS, "signers": signed.SIGNERS, "vectors": entries}
     files["manifest.json"] = json.dumps(manifest, indent=1, ensure_ascii=True).encode() + b"\n"
     return files
 
