@@ -13,6 +13,7 @@ from envelope._version import __version__
 if TYPE_CHECKING:
     from envelope import errors, events
     from envelope.files import decrypt_file, encrypt_file, reencrypt
+    from envelope.filesystems import filesystem
     from envelope.inspection import inspect, verify
     from envelope.limits import Limits
     from envelope.rewrapping import rewrap
@@ -27,6 +28,7 @@ _HOMES = {
     "decrypt_file": "files",
     "encrypt": "values",
     "encrypt_file": "files",
+    "filesystem": "filesystems",
     "inspect": "inspection",
     "open": "streams",
     "reencrypt": "files",
@@ -44,6 +46,7 @@ __all__ = [
     "encrypt_file",
     "errors",
     "events",
+    "filesystem",
     "inspect",
     "open",
     "reencrypt",

@@ -32,6 +32,7 @@ _FSSPEC = (
     "asynchronous", "loop", "batch_size", "skip_instance_cache", "use_listings_cache",
     "listings_expiry_time", "max_paths",
 )  # fmt: skip
+_OWN = (*OPTIONS, *_FSSPEC)
 
 
 class _Resolving(type(AbstractFileSystem)):  # type: ignore[misc]  # fsspec is not typed
@@ -178,6 +179,23 @@ class EnvelopeFileSystem(AsyncFileSystem, ChainedFileSystem, metaclass=_Resolvin
         """``envelope://MOUNT/…`` names its mount; a link of a chain names none."""
         name = path.removeprefix("envelope://").partition("/")[0]
         return {"mount": name} if path.startswith("envelope://") and name else {}
+
+    @classmethod
+    def on(
+        cls,
+        protocol: str | None,
+        *,
+        target_options: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        """See :func:`envelope.filesystem`."""
+        own = {name: given for name, given in options.items() if name in _OWN}
+        if protocol is None:
+            return cls(**options)
+        store = {name: given for name, given in options.items() if name not in _OWN}
+        return cls(
+            target_protocol=protocol, target_options={**store, **(target_options or {})}, **own
+        )
 
     # --- Running operations ---------------------------------------------------------------------
 

@@ -252,3 +252,8 @@ def test_without_blocking_an_event_loop(store: Store, tmp_path: Path) -> None:
 
     asyncio.run(use())
     assert (tmp_path / "b.bin").read_bytes() == data
+
+
+def test_as_an_object_with_the_stores_options_beside_the_keys(store: Store) -> None:
+    fs = envelope.filesystem(store.protocol, keys=store.keys, **store.options)
+    assert fs is store.fs
