@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,12 +27,12 @@ from envelope.errors import (
     KeyNotYetValid,
     KeyOperationForbidden,
 )
-from envelope.keys import WrappedKey
+from envelope.keys import Finding, WrappedKey
 from envelope.keyurl import KeyName
 from envelope.secret import Secret
 from envelope_azure.vault import Vault, Vaults
 
-__all__ = ["AzureSecrets", "SecretKey", "fetched"]
+__all__ = ["AzureSecrets", "SecretKey", "exact", "fetched"]
 
 _ALG = "A256KW"
 _KEY_BYTES = 32
@@ -119,23 +119,29 @@ class AzureSecrets(Vaults):
             name = self._newest(vault, name)
         return SecretKey(vault, name)
 
+    def examine_key(self, kid: str, *, wraps: bool, unwraps: bool) -> Iterator[Finding]:
+        """See :class:`envelope.keys.KeyExaminer`, and :mod:`envelope_azure.examine_secret`."""
+        from envelope_azure.examine_secret import examine
+
+        return examine(self._settings, kid, wraps=wraps, unwraps=unwraps)
+
     def _newest(self, vault: Vault, name: KeyName) -> KeyName:
         kid, operation = str(name), "resolve"
         try:
             answer = vault.ask(
                 "GET", f"secrets/{name.name}", kid=kid, operation=operation, sealed=_VALUE
             )
-            return _exact(name, answer)
+            return exact(name, answer)
         except KeyDisabled:
             pass  # the newest one, which alone is looked at; an older one may do
         versions = vault.pages(f"secrets/{name.name}/versions", kid=kid, operation="list versions")
         enabled = [item for item in versions if item["attributes"].get("enabled", True)]
         if not enabled:
             raise KeyDisabled(f"no version of {name} is enabled", kid=kid, operation=operation)
-        return _exact(name, max(enabled, key=lambda item: int(item["attributes"]["created"])))
+        return exact(name, max(enabled, key=lambda item: int(item["attributes"]["created"])))
 
 
-def _exact(name: KeyName, item: Mapping[str, Any]) -> KeyName:
+def exact(name: KeyName, item: Mapping[str, Any]) -> KeyName:
     """The name with the version that an answer is about."""
     version = urlsplit(str(item.get("id"))).path.rpartition("/")[2].lower()
     exact = replace(name, version=version)
@@ -157,7 +163,7 @@ def fetched(vault: Vault, name: KeyName, operation: str) -> tuple[Secret, Mappin
         operation=operation,
         sealed=_VALUE,
     )
-    _exact(name, answer)
+    exact(name, answer)
     return _decoded(answer.pop(_VALUE), str(name), operation), answer.get("attributes") or {}
 
 
