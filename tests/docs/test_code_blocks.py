@@ -58,12 +58,13 @@ def test_a_block_says_its_language_or_why_it_is_not_run(page: Page) -> None:
 
 @contextmanager
 def surroundings(page: Page) -> Iterator[dict[str, str]]:
-    """What a page's reader has besides: for the page on Azure, a vault named acme."""
-    if page.name != "docs/azure.md":
+    """What a page's reader has besides: for the pages on Azure, some vaults."""
+    if not page.name.startswith("docs/azure"):
         yield {}
         return
     with LocalKeyVault() as local:
-        local.vault("acme")
+        for name in ("acme", "acme-west", "escrow"):
+            local.vault(name)
         yield local.environment()
 
 
