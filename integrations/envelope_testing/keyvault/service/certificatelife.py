@@ -5,15 +5,12 @@ Whatever happens to a certificate happens to its key and its secret.
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..objects import Item
 from . import shelving, x509
 from .certificates import CertificateContent, add, bundle, pending_json, summary
-from .errors import VaultError, bad_parameter
+from .errors import VaultError
+from .lifecycle import Lifecycle
 from .requests import Asked, Json
-
-_PARTS = ("keys", "secrets")
 
 
 def list_certificates(asked: Asked) -> Json:
@@ -95,64 +92,5 @@ def merge(asked: Asked) -> Json:
     return bundle(asked, item, add(asked, item, identity))
 
 
-def delete(asked: Asked) -> Json:
-    """Delete a certificate with all versions, its key and its secret, recoverably."""
-    item = shelving.live(asked)
-    shelving.delete(asked, item, asked.vault.certificates)
-    item.settings["parts"] = {
-        kind: shelving.shelf(asked, kind).live.pop(item.name.lower(), None) for kind in _PARTS
-    }
-    return deleted_bundle(asked, item)
-
-
-def deleted_bundle(asked: Asked, item: Item[CertificateContent]) -> Json:
-    """A deleted certificate."""
-    return bundle(asked, item, item.current) | shelving.deletion_json(asked, item)
-
-
-def get_deleted(asked: Asked) -> Json:
-    """One deleted certificate."""
-    return deleted_bundle(asked, shelving.deleted(asked))
-
-
-def list_deleted(asked: Asked) -> Json:
-    """All deleted certificates."""
-    return shelving.list_deleted(asked, summary)
-
-
-def recover(asked: Asked) -> Json:
-    """Undo a deletion, of the key and the secret too."""
-    item = shelving.deleted(asked)
-    shelving.recover(item, asked.vault.certificates)
-    _put_back(asked, item, item.settings.pop("parts"))
-    return bundle(asked, item, item.current)
-
-
-def _put_back(asked: Asked, item: Item[CertificateContent], parts: dict[str, Any]) -> None:
-    for kind, part in parts.items():
-        if part is not None:
-            shelving.shelf(asked, kind).live[item.name.lower()] = part
-
-
-def purge(asked: Asked) -> None:
-    """Make a deletion final."""
-    item = shelving.deleted(asked)
-    shelving.refuse_purge(asked)
-    del asked.vault.certificates.deleted[item.name.lower()]
-
-
-def backup(asked: Asked) -> Json:
-    """A blob of a certificate with all versions, its key and its secret."""
-    item = shelving.live(asked)
-    parts = [shelving.shelf(asked, kind).live[item.name.lower()] for kind in _PARTS]
-    return shelving.backup(asked, item, *parts)
-
-
-def restore(asked: Asked) -> Json:
-    """Bring a certificate back from a blob, with its key and its secret."""
-    item, *parts = shelving.restored(asked)
-    if any(item.name.lower() in shelving.shelf(asked, kind).live for kind in _PARTS):
-        raise bad_parameter(f"A key or secret of the name {item.name} already exists.")
-    asked.vault.certificates.live[item.name.lower()] = item
-    _put_back(asked, item, dict(zip(_PARTS, parts, strict=True)))
-    return bundle(asked, item, item.current)
+LIFE = Lifecycle(bundle, summary, parts=("keys", "secrets"))
+"""Deleting and bringing back, of its key and its secret too."""

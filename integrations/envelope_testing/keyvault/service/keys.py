@@ -14,6 +14,7 @@ from typing import Any
 from ..objects import Item, Version
 from . import rotation, shelving
 from .errors import bad_parameter, not_supported
+from .lifecycle import Lifecycle
 from .material import Secret, Spec, from_jwk, from_transfer, public_json, spec_of, transfer_kid
 from .requests import Asked, Json, bytes_of, encode, object_of, text_of
 
@@ -184,54 +185,8 @@ def list_key_versions(asked: Asked) -> Json:
     return shelving.list_versions(asked, summary)
 
 
-def delete(asked: Asked) -> Json:
-    """Delete a key with all versions, recoverably."""
-    item = shelving.live(asked)
-    if item.current.managed:
-        raise bad_parameter("A key that a certificate manages is deleted with the certificate.")
-    shelving.delete(asked, item, asked.vault.keys)
-    return deleted_bundle(asked, item)
-
-
-def deleted_bundle(asked: Asked, item: Item[KeyContent]) -> Json:
-    """A deleted key, as it was when it was deleted."""
-    return bundle(asked, item, item.current) | shelving.deletion_json(asked, item)
-
-
-def get_deleted(asked: Asked) -> Json:
-    """One deleted key."""
-    return deleted_bundle(asked, shelving.deleted(asked))
-
-
-def list_deleted(asked: Asked) -> Json:
-    """All deleted keys."""
-    return shelving.list_deleted(asked, summary)
-
-
-def recover(asked: Asked) -> Json:
-    """Undo a deletion."""
-    item = shelving.deleted(asked)
-    shelving.recover(item, asked.vault.keys)
-    return bundle(asked, item, item.current)
-
-
-def purge(asked: Asked) -> None:
-    """Make a deletion final."""
-    item = shelving.deleted(asked)
-    shelving.refuse_purge(asked)
-    del asked.vault.keys.deleted[item.name.lower()]
-
-
-def backup(asked: Asked) -> Json:
-    """A blob of a key with all versions."""
-    return shelving.backup(asked, shelving.live(asked))
-
-
-def restore(asked: Asked) -> Json:
-    """Bring a key back from a blob, with its versions and identifiers."""
-    (item,) = shelving.restored(asked)
-    asked.vault.keys.live[item.name.lower()] = item
-    return bundle(asked, item, item.current)
+LIFE = Lifecycle(bundle, summary)
+"""Deleting and bringing back."""
 
 
 def prepare_rotate(asked: Asked) -> Callable[[], Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ..objects import Item, Version
 from . import shelving
 from .errors import bad_parameter, forbidden
+from .lifecycle import Lifecycle
 from .requests import Asked, Json, text_of
 
 _MOST_BYTES = 25 * 1024
@@ -99,51 +100,5 @@ def list_secret_versions(asked: Asked) -> Json:
     return shelving.list_versions(asked, summary)
 
 
-def delete(asked: Asked) -> Json:
-    """Delete a secret with all versions, recoverably."""
-    item = shelving.live(asked)
-    if item.current.managed:
-        raise bad_parameter("A secret that a certificate manages is deleted with the certificate.")
-    shelving.delete(asked, item, asked.vault.secrets)
-    return deleted_bundle(asked, item)
-
-
-def deleted_bundle(asked: Asked, item: Item[SecretContent]) -> Json:
-    """A deleted secret, without its value."""
-    return bundle(asked, item, item.current) | shelving.deletion_json(asked, item)
-
-
-def get_deleted(asked: Asked) -> Json:
-    """One deleted secret."""
-    return deleted_bundle(asked, shelving.deleted(asked))
-
-
-def list_deleted(asked: Asked) -> Json:
-    """All deleted secrets."""
-    return shelving.list_deleted(asked, summary)
-
-
-def recover(asked: Asked) -> Json:
-    """Undo a deletion."""
-    item = shelving.deleted(asked)
-    shelving.recover(item, asked.vault.secrets)
-    return bundle(asked, item, item.current)
-
-
-def purge(asked: Asked) -> None:
-    """Make a deletion final."""
-    item = shelving.deleted(asked)
-    shelving.refuse_purge(asked)
-    del asked.vault.secrets.deleted[item.name.lower()]
-
-
-def backup(asked: Asked) -> Json:
-    """A blob of a secret with all versions."""
-    return shelving.backup(asked, shelving.live(asked))
-
-
-def restore(asked: Asked) -> Json:
-    """Bring a secret back from a blob."""
-    (item,) = shelving.restored(asked)
-    asked.vault.secrets.live[item.name.lower()] = item
-    return bundle(asked, item, item.current)
+LIFE = Lifecycle(bundle, summary)
+"""Deleting and bringing back."""

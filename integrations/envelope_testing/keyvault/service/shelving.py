@@ -1,6 +1,7 @@
-"""What keys, secrets and certificates have in common: names, versions, attributes, pages, deletion.
+"""What keys, secrets and certificates have in common: names, versions, attributes, pages.
 
-Follows the vendor's "Azure Key Vault keys, secrets and certificates overview" and "soft-delete".
+Follows the vendor's "Azure Key Vault keys, secrets and certificates overview". How they are deleted
+and brought back is in :mod:`.lifecycle`.
 """
 
 from __future__ import annotations
@@ -8,14 +9,13 @@ from __future__ import annotations
 import base64
 import bisect
 import copy
-import os
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..objects import Attributes, Item, Shelf, Version, new_version
 from . import errors
-from .requests import Asked, Json, bytes_of, encode, object_of
+from .requests import Asked, Json, object_of
 
 MOST_RESULTS = 25
 _NAME = re.compile(r"[0-9a-zA-Z-]{1,127}")
@@ -52,17 +52,6 @@ def version_of(asked: Asked, item: Item[Any]) -> Version[Any]:
     found = item.versions.get(asked.version.lower())
     if found is None:
         raise errors.not_found(asked.operation.kind, f"{asked.name}/{asked.version}")
-    return found
-
-
-def deleted(asked: Asked) -> Item[Any]:
-    """The deleted object that the call names.
-
-    :raises VaultError: 404.
-    """
-    found = shelf(asked).deleted.get(asked.name.lower())
-    if found is None:
-        raise errors.deleted_not_found(asked.operation.kind, asked.name)
     return found
 
 
@@ -178,15 +167,6 @@ def common_json(asked: Asked, version: Version[Any]) -> Json:
     return body
 
 
-def deletion_json(asked: Asked, item: Item[Any]) -> Json:
-    """What a deleted object's bundle and list item have in addition."""
-    return {
-        "recoveryId": f"{asked.vault.url}/deleted{asked.operation.kind}/{item.name}",
-        "deletedDate": int(item.deleted_at or 0),
-        "scheduledPurgeDate": int(item.purge_at or 0),
-    }
-
-
 def page(asked: Asked, rows: list[Json], names: list[str] | None = None) -> Json:
     """One page of a list, and the link to the next.
 
@@ -243,61 +223,3 @@ def list_versions(asked: Asked, summary: Summary) -> Json:
     item = shelf(asked).live.get(asked.name.lower())
     rows = [summary(asked, item, one) for one in item.versions.values()] if item else []
     return page(asked, rows)
-
-
-def list_deleted(asked: Asked, summary: Summary) -> Json:
-    """All deleted objects, by name."""
-    items = by_name(one for one in shelf(asked).deleted.values() if one.versions)
-    rows = [summary(asked, item, item.current) | deletion_json(asked, item) for item in items]
-    return page(asked, rows, names_of(items))
-
-
-def delete(asked: Asked, item: Item[Any], place: Shelf[Any]) -> None:
-    """Move an object to the deleted ones, for as long as the vault keeps them."""
-    del place.live[item.name.lower()]
-    item.deleted_at = asked.world.clock.now()
-    item.purge_at = item.deleted_at + asked.vault.soft_delete_days * 86400
-    place.deleted[item.name.lower()] = item
-
-
-def recover(item: Item[Any], place: Shelf[Any]) -> None:
-    """Move a deleted object back."""
-    del place.deleted[item.name.lower()]
-    item.deleted_at = item.purge_at = None
-    place.live[item.name.lower()] = item
-
-
-def refuse_purge(asked: Asked) -> None:
-    """:raises VaultError: 403, the vault's purge protection is on."""
-    if asked.vault.purge_protection:
-        raise errors.forbidden(
-            "ForbiddenByPolicy",
-            'Operation "purge" is not allowed because purge protection is enabled for this vault. '
-            "Key Vault service will automatically purge it after the retention period has passed.",
-        )
-
-
-def backup(asked: Asked, *items: Item[Any]) -> Json:
-    """A blob that stands for copies of these objects with all versions; nobody can read it."""
-    blob = b"local-key-vault-backup:" + os.urandom(64)
-    origin = (asked.operation.kind, asked.vault.audience)
-    asked.world.backups[blob] = (origin, copy.deepcopy(items))
-    return {"value": encode(blob)}
-
-
-def restored(asked: Asked) -> tuple[Item[Any], ...]:
-    """The objects of the blob in the body, whose names must be free.
-
-    :raises VaultError: 400, no blob of this kind of vault; 409, the name is taken.
-    """
-    blob = bytes_of(asked.body, "value")
-    origin, items = asked.world.backups.get(blob, (None, ()))
-    if origin != (asked.operation.kind, asked.vault.audience):
-        raise errors.bad_parameter("Backup blob is malformed or belongs to another vault.")
-    place, name = shelf(asked), items[0].name
-    if name.lower() in place.deleted:
-        raise errors.deleted_but_recoverable(asked.operation.kind, name)
-    if name.lower() in place.live:
-        noun = errors.NOUNS[asked.operation.kind]
-        raise errors.conflict(f"There was a conflict restoring the {noun} {name}: it exists.")
-    return copy.deepcopy(items)
