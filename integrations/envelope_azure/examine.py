@@ -62,7 +62,7 @@ class Walk:
         needed: What the key ring does with it, and whether it does.
     """
 
-    makes, lasts = "wrap", "it still unwraps"  # what dates bound, and what they leave alone
+    makes, lasts = "wrap", "still unwraps"  # what dates bound, and what they leave alone
 
     def __init__(self, settings: Mapping[str, Any], kid: str, needed: Mapping[str, bool]) -> None:
         self.kid = kid
@@ -141,9 +141,10 @@ class Walk:
             f"{word} {_day(date)}" for word, date in (("from", start), ("until", end)) if date
         )
         if start is not None and now < start:
-            yield refused("validity", KeyNotYetValid(f"{span}: no {self.makes} yet"), level)
+            early = KeyNotYetValid(f"{span}: it does not {self.makes} yet")
+            yield refused("validity", early, level)
         elif end is not None and now >= end:
-            error = KeyExpired(f"{span}: no {self.makes} any more; {self.lasts}")
+            error = KeyExpired(f"{span}: it does not {self.makes} any more, and {self.lasts}")
             yield refused("validity", error, level)
         elif end is not None and now >= end - _SOON:
             yield Finding("warn", "validity", f"{span}: it ends soon", "Rotate the key before.")

@@ -27,7 +27,7 @@ def examine_signer(settings: Mapping[str, Any], kid: str, *, signs: bool) -> Ite
 
 
 class _SignerWalk(Walk):
-    makes, lasts = "sign", "its signatures still hold"
+    makes, lasts = "sign", "its signatures hold"
 
     def __init__(self, settings: Mapping[str, Any], kid: str, signs: bool) -> None:
         super().__init__(settings, kid, {"sign": signs, "verify": not signs})
