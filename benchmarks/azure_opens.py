@@ -18,12 +18,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmarks.azure_memory import FURTHER, memory_rows, vault_of
 from benchmarks.children import run_python
 from benchmarks.plan import KIB, Plan
 from benchmarks.results import Row, Table, ratios
 from benchmarks.rounds import Contestant, interleave
 
-__all__ = ["azure"]
+__all__ = ["azure", "open_raw"]
 
 _TITLE = "Opening files with keys in Azure Key Vault"
 _KEY = "azurekeyvault://acme/bench"
@@ -47,6 +48,7 @@ def azure(plan: Plan) -> Table:
         warm = _warm(plan, files, batch)
         cold = _cold(plan, files)
         imports = _imports(plan)
+        memory = _memory(plan, folder, files)
     rows = (
         _row("envelope.open, warm", "SDK, warm", warm["raw"], warm["envelope"], batch),
         _row("envelope.open, warm, KEK known", "SDK, warm", warm["raw"], warm["known"], batch),
@@ -57,6 +59,7 @@ def azure(plan: Plan) -> Table:
             ratios(imports["installed"], imports["hidden"]),
             target=1.05,
         ),
+        *memory,
     )
     return Table(
         "azure",
@@ -70,6 +73,9 @@ def azure(plan: Plan) -> Table:
             "file that has nothing but a wrapped key and one ciphertext. Cold, it fetches the key "
             "before it unwraps, which envelope does not, and both sign in. A real vault is some "
             "milliseconds further away, so that what is added counts for less.",
+            "Memory: the peak of the resident memory of a fresh process after opening a file, less "
+            f"that before; then after a file of each of {FURTHER} further vaults, a ring and a "
+            "credential for all, divided by their number.",
         ),
     )
 
@@ -86,7 +92,7 @@ def _row(what: str, of: str, base: Sequence[float], mine: Sequence[float], files
 class _Files:
     """Pairs of files with the same content: one of the SDK's kind and one of envelope's."""
 
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Path, count: int, vault: str = "acme") -> None:
         from azure.identity import DefaultAzureCredential
         from azure.keyvault.keys import KeyClient
         from azure.keyvault.keys.crypto import CryptographyClient, KeyWrapAlgorithm
@@ -95,12 +101,12 @@ class _Files:
         import envelope
 
         credential = DefaultAzureCredential()
-        key = KeyClient("https://acme.vault.azure.net", credential).create_rsa_key(
+        key = KeyClient(f"https://{vault}.vault.azure.net", credential).create_rsa_key(
             "bench", size=_WRAPPED * 8
         )
         self.kid = str(key.id)
         self.client = CryptographyClient(key, credential)
-        self.ring = envelope.KeyRing(_KEY, limits=_LIMITS)
+        self.ring = envelope.KeyRing(f"azurekeyvault://{vault}/bench", limits=_LIMITS)
         plain = os.urandom(_SIZE)
         (folder / "plain").write_bytes(plain)
         self.raw, self.sealed = [], []
@@ -111,11 +117,11 @@ class _Files:
             self.raw[-1].write_bytes(wrapped + nonce + AESGCM(dek).encrypt(nonce, plain, None))
             self.sealed.append(folder / f"{number}.env1")
             envelope.encrypt_file(folder / "plain", self.sealed[-1], keys=self.ring, durable=False)
-        if _open_raw(self.client, self.raw[0]) != plain:
+        if open_raw(self.client, self.raw[0]) != plain:
             raise AssertionError("the SDK's side does not open what it wrote")
 
 
-def _open_raw(client: Any, path: Path) -> bytes:
+def open_raw(client: Any, path: Path) -> bytes:
     """What a program on the SDK alone would do."""
     from azure.keyvault.keys.crypto import KeyWrapAlgorithm
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -150,7 +156,7 @@ def _warm(plan: Plan, files: _Files, batch: int) -> dict[str, list[float]]:
         for path in paths[first : first + batch]:
             opened(path)
 
-    raw = functools.partial(_open_raw, files.client)
+    raw = functools.partial(open_raw, files.client)
     sealed = functools.partial(_open_sealed, files.ring)
 
     def known() -> None:
@@ -198,13 +204,25 @@ def _imports(plan: Plan) -> dict[str, list[float]]:
     return {way: seconds[1:] for way, seconds in found.items()}
 
 
+def _memory(plan: Plan, folder: Path, files: _Files) -> tuple[Row, ...]:
+    """Files of one more vault each, and what opening them takes."""
+    sealed, raw = [files.sealed[0]], {files.kid: files.raw[0]}
+    for number in range(1, FURTHER + 1):
+        there = folder / vault_of(number)
+        there.mkdir()
+        more = _Files(there, 1, vault_of(number))
+        sealed.append(more.sealed[0])
+        raw[more.kid] = more.raw[0]
+    return memory_rows(plan, sealed, raw)
+
+
 def _cold_open(way: str, path: str, kid: str) -> None:
     """What a fresh process does, imports included."""
     if way == "raw":
         from azure.identity import DefaultAzureCredential
         from azure.keyvault.keys.crypto import CryptographyClient
 
-        _open_raw(CryptographyClient(kid, DefaultAzureCredential()), Path(path))
+        open_raw(CryptographyClient(kid, DefaultAzureCredential()), Path(path))
     else:
         import envelope
 
@@ -217,7 +235,9 @@ def _cold_open(way: str, path: str, kid: str) -> None:
 @contextmanager
 def _vault() -> Iterator[dict[str, str]]:
     """The environment in which a local Key Vault is reached. It shares no interpreter with us."""
-    command = [sys.executable, "-m", "envelope", "testing", "keyvault", "--vault", "acme"]
+    command = [sys.executable, "-m", "envelope", "testing", "keyvault"]
+    for name in ("acme", *(vault_of(number) for number in range(1, FURTHER + 1))):
+        command += ["--vault", name]
     with subprocess.Popen(
         [*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as serving:

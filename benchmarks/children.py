@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ask", "run_python"]
+__all__ = ["ask", "peak", "run_python"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,7 +39,7 @@ def ask(task: str, *arguments: object) -> Any:
     return json.loads(run_python("-m", "benchmarks.children", task, *map(str, arguments)))
 
 
-def _peak() -> int:
+def peak() -> int:
     """The most bytes of memory that this process ever held.
 
     Linux's VmHWM starts anew with each program; ru_maxrss is inherited from
@@ -60,12 +60,12 @@ def memory(keystore: str, source: str, target: str, *modules: str) -> dict[str, 
     """Encrypt a file: the peak after importing ``modules``, the peak at the end, all imports."""
     for module in modules:
         importlib.import_module(module)
-    before = _peak()
+    before = peak()
     from benchmarks.scene import ring_of
     from envelope.files import encrypt_file
 
     encrypt_file(source, target, keys=ring_of(Path(keystore)), durable=False)
-    after = _peak()
+    after = peak()
     needed = [name for name in sys.modules if name != "__main__" and not name.startswith("_")]
     return {"before": before, "after": after, "modules": needed}
 
