@@ -154,9 +154,7 @@ class Signers:
         """
         if section.signature is None:
             raise OriginNotProven(
-                "the file's key is not signed, and this key ring requires a signature",
-                next_step="Have it written with sign_with=, or read it with a key ring that "
-                "requires no signature if you know where it comes from.",
+                "the file's key is not signed, and this key ring requires a signature"
             )
         digest = sha256(section.kek_id + section.signature.encode("utf-8")).digest()
         known = self._proven.get(digest)
