@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 
 from envelope import caller, jws, keyurl
@@ -47,6 +48,16 @@ def audience_of(kids: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(str(keyurl.parse(kid).unversioned) for kid in kids))
 
 
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """A signature that held: what it says, and under which public key of which name."""
+
+    claims: Claims
+    key: str
+    public: PublicHalf
+    audience: frozenset[KeyName]
+
+
 class Signers:
     """Signs KEKs, and proves signatures, for one key ring configuration.
 
@@ -77,9 +88,7 @@ class Signers:
             _REMEMBERED, limits.negative_age, clock=clock
         )
         # By what was verified, under which key: as long as the key counts, so does the answer.
-        self._proven: Cache[bytes, tuple[Claims, PublicHalf]] = Cache(
-            _REMEMBERED, limits.kek_cache_age, clock=clock
-        )
+        self._proven: Cache[bytes, _Proof] = Cache(_REMEMBERED, limits.kek_cache_age, clock=clock)
 
     # --- Writing --------------------------------------------------------------------------------
 
@@ -158,18 +167,20 @@ class Signers:
             )
         digest = sha256(section.kek_id + section.signature.encode("utf-8")).digest()
         known = self._proven.get(digest)
-        claims = _parsed(section.signature) if known is None else known[0]
+        if known is not None and known.public == self._public_half(known.key):
+            return known.claims, self._within(known.claims, known.audience, recipients)
+        claims = _parsed(section.signature)
         key = self._trusted_key(claims.kid)
         if claims.kek_id != section.kek_id:
             raise OriginNotProven(
                 f"the signature by {_shown(claims.kid)} is that of another key",
                 next_step="Do not use this file: it was put together from parts of others.",
             )
-        left = self._within(claims, recipients)
+        audience = self._audience(claims)
+        left = self._within(claims, audience, recipients)
         public = self._public_half(key)
-        if known is None or known[1] != public:
-            _check(claims, public)
-            self._proven.put(digest, (claims, public))
+        _check(claims, public)
+        self._proven.put(digest, _Proof(claims, key, public, audience))
         return claims, left
 
     def _trusted_key(self, kid: str) -> str:
@@ -189,14 +200,15 @@ class Signers:
             next_step="Add it to require_signed (--require-signed) if you expect its files.",
         )
 
-    def _within(self, claims: Claims, recipients: Sequence[Recipient]) -> list[Recipient]:
-        """The recipients whose key the signature is for."""
-        audience = {
-            place
-            for text in claims.audience
-            if (name := name_of(text)) is not None
-            for place in self._places(name)
-        }
+    def _audience(self, claims: Claims) -> frozenset[KeyName]:
+        """The keys that the signature is for, without versions."""
+        names = [name for text in claims.audience if (name := name_of(text)) is not None]
+        return frozenset(place for name in names for place in self._places(name))
+
+    def _within(
+        self, claims: Claims, audience: frozenset[KeyName], recipients: Sequence[Recipient]
+    ) -> list[Recipient]:
+        """The recipients whose key is in the audience."""
         left = [
             (wrapped, kid)
             for wrapped, kid in recipients

@@ -77,9 +77,14 @@ def public_half(contents: Contents, kid: str) -> PublicHalf:
 
 
 def _half(version: Version) -> PublicHalf:
-    key = material.verifying_key(version)
-    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return PublicHalf(version.kid, spki)
+    # Asked for each file that is opened, and the same for as long as the version is this one.
+    half = version.__dict__.get("_half")
+    if half is None:
+        key = material.verifying_key(version)
+        spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        half = version.__dict__["_half"] = PublicHalf(version.kid, spki)
+    found: PublicHalf = half
+    return found
 
 
 if TYPE_CHECKING:  # the protocol holds
