@@ -27,7 +27,7 @@ from envelope_fsspec.target import Target
 
 __all__ = ["EnvelopeFileSystem"]
 
-_CHAIN = ("fs", "fo", "target_protocol", "target_options", "mount", "policy")
+_CHAIN = ("fs", "fo", "target_protocol", "target_options", "mount", "policy", "mounts")
 _FSSPEC = (
     "asynchronous", "loop", "batch_size", "skip_instance_cache", "use_listings_cache",
     "listings_expiry_time", "max_paths",
@@ -45,14 +45,20 @@ class _Resolving(type(AbstractFileSystem)):  # type: ignore[misc]  # fsspec is n
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         if args:
             raise TypeError("the file system takes its options by name")
-        return super().__call__(**_resolved(cls, kwargs))
+        resolved = _resolved(cls, kwargs)
+        if "mounts" in resolved and cls is EnvelopeFileSystem:
+            from envelope_fsspec.mounted import MountsFileSystem
+
+            return MountsFileSystem(**resolved)
+        return super().__call__(**resolved)
 
 
 def _resolved(cls: Any, given: dict[str, Any]) -> dict[str, Any]:
-    given = dict(fsspec.config.apply_config(cls, given))
+    called = given
+    given = dict(fsspec.config.apply_config(cls, called))
     for name in given:
         if name not in (*OPTIONS, *_CHAIN, *_FSSPEC):
-            known = (*OPTIONS, *_CHAIN[:4], *_FSSPEC)
+            known = (*OPTIONS, *_CHAIN[:5], *_FSSPEC)
             raise TypeError(
                 f"the envelope file system has no option {name!r}. "
                 f"{schema.suggestion(name, known)} Options of the store go under its own name, "
@@ -66,27 +72,33 @@ def _resolved(cls: Any, given: dict[str, Any]) -> dict[str, Any]:
     mount = given.get("mount")
     if policy is None and chained:
         policy = Policy(options)
-    elif policy is None and mount is not None:
-        if options:
+    elif policy is None:
+        # What fsspec's own configuration adds is for chains: a mount says all of it.
+        if any(name in called for name in options):
             raise TypeError(
                 f"a mount has all its options in the configuration, and {sorted(options)[0]!r} "
-                "was given beside it"
+                "was given without a store: envelope::STORE://…"
             )
-        found = mounts.resolved(mount)
-        store, base = fsspec.url_to_fs(found["url"], **found["options"])
-        given["target_protocol"] = _protocol(store)
-        given["target_options"] = dict(store.storage_options)
-        given["mount"] = (mount, base)
-        policy = found["policy"]
+        if mount is not None:
+            return on_mount(mount, mounts.resolved(mount), given)
+        described = given.get("mounts")
+        given["mounts"] = mounts.all_resolved() if described is None else mounts.again(described)
     elif isinstance(mount, list):  # from JSON
         given["mount"] = tuple(mount)
-    elif policy is None:
-        raise TypeError(
-            "the envelope file system needs a store: envelope::STORE://…, or a mount of the "
-            "configuration, envelope://MOUNT/…"
-        )
     given["policy"] = policy
     return {name: value for name, value in given.items() if value is not None}
+
+
+def on_mount(name: str, found: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the file system on one mount, as :func:`mounts.resolved` found it."""
+    store, base = fsspec.url_to_fs(found["url"], **found["options"])
+    return {
+        **given,
+        "target_protocol": _protocol(store),
+        "target_options": dict(store.storage_options),
+        "mount": (name, base),
+        "policy": found["policy"],
+    }
 
 
 def _protocol(store: Any) -> str:
@@ -106,7 +118,7 @@ class EnvelopeFileSystem(AsyncFileSystem, ChainedFileSystem, metaclass=_Resolvin
         asynchronous, loop, batch_size: As for every asynchronous file system of fsspec.
 
     Raises:
-        TypeError: An unknown option, or neither a store nor a mount.
+        TypeError: An unknown option, or options of a chain without a store.
         ConfigurationError: See :class:`envelope_fsspec.policy.Policy`.
     """
 
