@@ -159,7 +159,7 @@ class Writer(io.BufferedIOBase):
             return
         error = sys.exc_info()[1]
         if error is None or error is self._exception_at_open:
-            self.commit()
+            self._end()
             return
         path = self.name
         leaving = _a_with_is_being_left(sys._getframe(1))
@@ -177,9 +177,13 @@ class Writer(io.BufferedIOBase):
         traceback: TracebackType | None,
     ) -> None:
         if kind is None:
-            self.commit()
+            self._end()
         else:
             self._abort(f"{kind.__name__} left the with statement")
+
+    def _end(self) -> None:
+        """The writing ended in good order."""
+        self.commit()
 
     def __del__(self) -> None:
         if getattr(self, "_sink", None) is not None and not self._inherited:

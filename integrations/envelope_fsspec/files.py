@@ -22,7 +22,7 @@ from envelope.sinks import LocalSink, Sink, open_sink, publishing
 from envelope.sources import open_source
 from envelope_fsspec.reading import ObjectReader, Opened
 from envelope_fsspec.sinks import SMALL, Spooled
-from envelope_fsspec.steps import Steps, Together, Work, run, run_async, workers
+from envelope_fsspec.steps import Steps, Together, Work, is_asynchronous, run, run_async, workers
 from envelope_fsspec.stored import Span, check_geometry, cut, open_span
 from envelope_fsspec.target import Plain, Target
 from envelope_fsspec.writing import Compressed, ObjectWriter
@@ -56,9 +56,19 @@ class Files:
     # --- Calling the store from where its loop is not running -----------------------------------
 
     def _current_loop(self) -> Loop:
-        """The loop to make calls on: the running one, when an operation is described there."""
-        if not self._store.async_impl:
+        """The loop that runs this operation, for calls from a thread that it waits for."""
+        return asyncio.get_running_loop() if is_asynchronous(self._store) else None
+
+    def _other_loop(self) -> Loop:
+        """The loop to make calls on while this thread waits: never one that runs in it.
+
+        A notebook runs its cells on a loop, which is another than fsspec's.
+        """
+        if not is_asynchronous(self._store):
             return None
+        loop = self._loop()
+        if loop is None or loop.is_closed():
+            raise RuntimeError("an asynchronous file system has no open(): await its methods")
         try:
             return asyncio.get_running_loop()
         except RuntimeError:
@@ -91,7 +101,7 @@ class Files:
         stored = self._target.stored(path)
         if self._local:
             return self._open_local(path, stored)
-        loop = loop or self._current_loop()
+        loop = loop or self._other_loop()
         try:
             opened: Opened = self._run(loop, self._target.opened(path))
         except Plain:
@@ -132,7 +142,7 @@ class Files:
         outgoing = self._target.begin(path)
         for name in _FOR_READERS:
             kwargs.pop(name, None)
-        sink = self._sink(path, overwrite, loop or self._current_loop(), kwargs)
+        sink = self._sink(path, overwrite, loop or self._other_loop(), kwargs)
         return ObjectWriter(
             outgoing,
             sink,

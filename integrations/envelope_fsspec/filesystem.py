@@ -7,8 +7,11 @@ expect of a class: docs/filesystem.md has what each method means for plaintext.
 
 from __future__ import annotations
 
+import asyncio
+import io
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import fsspec
@@ -18,11 +21,12 @@ from fsspec.json import FilesystemJSONEncoder
 from fsspec.spec import AbstractFileSystem
 
 from envelope import schema
-from envelope_fsspec import mounts
+from envelope_fsspec import mounts, transactions
+from envelope_fsspec.behind import Behind, described
 from envelope_fsspec.files import Files
 from envelope_fsspec.places import Paths
 from envelope_fsspec.policy import OPTIONS, Policy
-from envelope_fsspec.steps import Steps, run, run_async
+from envelope_fsspec.steps import Steps, Work, is_asynchronous, run, run_async
 from envelope_fsspec.target import Target
 
 __all__ = ["EnvelopeFileSystem"]
@@ -126,6 +130,7 @@ class EnvelopeFileSystem(AsyncFileSystem, ChainedFileSystem, metaclass=_Resolvin
     cachable = True
     async_impl = True
     _strip_tokenize_options = ("fo",)
+    transaction_type = transactions.Whole
 
     def __init__(
         self,
@@ -147,7 +152,7 @@ class EnvelopeFileSystem(AsyncFileSystem, ChainedFileSystem, metaclass=_Resolvin
             if kwargs.get("loop") is not None:
                 options["loop"] = kwargs["loop"]
             fs = fsspec.filesystem(target_protocol, **options)
-        self.async_impl = bool(fs.async_impl)
+        self.async_impl = is_asynchronous(fs)
         if kwargs.get("asynchronous") and not self.async_impl:
             raise TypeError(f"the store {_protocol(fs)!r} has no asynchronous interface")
         self.fs = fs
@@ -362,20 +367,45 @@ class EnvelopeFileSystem(AsyncFileSystem, ChainedFileSystem, metaclass=_Resolvin
     # --- Writing --------------------------------------------------------------------------------
 
     def pipe_file(self, path: str, value: Any, mode: str = "overwrite", **kwargs: Any) -> Any:
-        return self._run(self._files.pipe_file(self._strip_protocol(path), value, mode, **kwargs))
+        path = self._strip_protocol(path)
+        return self._run(self._piped(path, value, mode, kwargs))
 
     async def _pipe_file(
         self, path: str, value: Any, mode: str = "overwrite", **kwargs: Any
     ) -> Any:
         path = self._strip_protocol(path)
-        return await run_async(self._files.pipe_file(path, value, mode, **kwargs))
+        return await run_async(self._piped(path, value, mode, kwargs))
+
+    def _piped(self, path: str, value: Any, mode: str, options: dict[str, Any]) -> Steps[None]:
+        if self._intrans:
+            return self._deferred(io.BytesIO(value), path, mode, **options)
+        return self._files.pipe_file(path, value, mode, **options)
 
     def put_file(self, lpath: Any, rpath: str, **kwargs: Any) -> Any:
-        return self._run(self._files.put_file(lpath, self._strip_protocol(rpath), **kwargs))
+        return self._run(self._put_steps(lpath, self._strip_protocol(rpath), kwargs))
 
     async def _put_file(self, lpath: Any, rpath: str, **kwargs: Any) -> Any:
         rpath = self._strip_protocol(rpath)
-        return await run_async(self._files.put_file(lpath, rpath, **kwargs))
+        return await run_async(self._put_steps(lpath, rpath, kwargs))
+
+    def _put_steps(self, lpath: Any, rpath: str, options: dict[str, Any]) -> Steps[None]:
+        named = isinstance(lpath, (str, os.PathLike))
+        if self._intrans and not (named and os.path.isdir(lpath)):
+            return self._deferred(lpath, rpath, **options)
+        return self._files.put_file(lpath, rpath, **options)
+
+    def _deferred(
+        self,
+        data: Any,
+        path: str,
+        mode: str = "overwrite",
+        callback: Any = None,  # noqa: ARG002 - put tells how many files are done; that is enough
+        **options: Any,
+    ) -> Steps[None]:
+        """Write a file in a transaction, which publishes it."""
+        loop = asyncio.get_running_loop() if self.async_impl else None
+        start = partial(self._files.open_writer, path, mode == "overwrite", False, loop, **options)
+        yield Work(partial(transactions.defer, self.transaction, start, data))
 
     def cp_file(self, path1: str, path2: str, **kwargs: Any) -> Any:
         first, second = self._strip_protocol(path1), self._strip_protocol(path2)
@@ -466,6 +496,13 @@ class EnvelopeFileSystem(AsyncFileSystem, ChainedFileSystem, metaclass=_Resolvin
             return super().open(path, mode, compression=compression, **kwargs)
         inner = super().open(path, mode, **kwargs)
         return self._files.compressed(inner, self._strip_protocol(path), mode, compression)
+
+    def open_many(self, open_files: Any) -> list[Any]:
+        """What ``fsspec.open_files`` calls. Without it fsspec asks the caches below: ciphertext."""
+        return [file.__enter__() for file in open_files]
+
+    def commit_many(self, open_files: Any) -> None:
+        """Nothing: each file publishes itself."""
 
     # --- What it is -----------------------------------------------------------------------------
 

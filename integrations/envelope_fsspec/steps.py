@@ -16,9 +16,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
+from fsspec.asyn import AsyncFileSystem
+from fsspec.implementations.dirfs import DirFileSystem
+
 from envelope import runtime
 
-__all__ = ["Ask", "Steps", "Together", "Work", "run", "run_async", "workers"]
+__all__ = ["Ask", "Steps", "Together", "Work", "is_asynchronous", "run", "run_async", "workers"]
 
 T = TypeVar("T")
 Steps = Generator[Any, Any, T]
@@ -65,6 +68,17 @@ class _Workers:
 def workers() -> ThreadPoolExecutor:
     """Threads that may wait. fsspec's own default pool must not: adlfs deadlocked in it."""
     return runtime.current().state(_Workers).pool
+
+
+def is_asynchronous(store: Any) -> bool:
+    """Whether a store's asynchronous methods do what its others do.
+
+    A folder (``dir::``) says it has some, whatever it is a folder of; and a cache
+    (``simplecache::``) has those of the store below, which go past the cache.
+    """
+    if isinstance(store, DirFileSystem):
+        return is_asynchronous(store.fs)
+    return isinstance(store, AsyncFileSystem) and bool(store.async_impl)
 
 
 def run(operation: Steps[T]) -> T:
@@ -116,7 +130,7 @@ async def run_async(operation: Steps[T]) -> T:
 async def _soon(wanted: Any) -> Any:
     loop = asyncio.get_running_loop()
     if isinstance(wanted, Ask):
-        if wanted.store.async_impl:
+        if is_asynchronous(wanted.store):
             method = getattr(wanted.store, "_" + wanted.method)
             return await method(*wanted.args, **wanted.kwargs)
         call = partial(getattr(wanted.store, wanted.method), *wanted.args, **wanted.kwargs)

@@ -30,11 +30,14 @@ class ObjectWriter(Writer):
         self._waits = False
         super().__init__(*args)
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more can be written; in a transaction, that is before publishing."""
+        return self._waits or super().closed
+
     def close(self) -> None:
-        if self._autocommit or self._sink is None:
+        if not self._waits:
             super().close()
-        else:
-            self._waits = True
 
     def __exit__(
         self,
@@ -42,10 +45,14 @@ class ObjectWriter(Writer):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if kind is None and not self._autocommit:
-            self._waits = True
-        else:
+        if not self._waits:
             super().__exit__(kind, error, traceback)
+
+    def _end(self) -> None:
+        if self._autocommit:
+            self.commit()
+        else:
+            self._waits = self._sink is not None
 
     def _check_open(self) -> None:
         super()._check_open()
@@ -61,7 +68,12 @@ class ObjectWriter(Writer):
 
     def discard(self) -> None:
         """Publish nothing; a transaction calls it."""
+        self._waits = False
         self.abort()
+
+    def _dealloc_warn(self, source: Any) -> None:
+        if not self._waits:  # else it was closed, and a TextIOWrapper is collected in good order
+            super()._dealloc_warn(source)
 
 
 class Compressed(io.BufferedIOBase):
@@ -104,16 +116,21 @@ class Compressed(io.BufferedIOBase):
         return int(self._outer.tell())
 
     def flush(self) -> None:
-        if not self._outer.closed and self._outer.writable():
+        if not self._inner.closed and not self._outer.closed and self._outer.writable():
             self._outer.flush()
 
     def close(self) -> None:
-        if not self.closed:
-            try:
+        if self.closed:
+            return
+        try:
+            if not self._inner.closed:  # else it was aborted, and what compresses has nowhere to go
                 self._outer.close()
                 self._inner.close()
-            finally:
-                super().close()
+        except BaseException:
+            self._abort()
+            raise
+        finally:
+            super().close()
 
     def __enter__(self) -> Self:
         return self
@@ -124,10 +141,18 @@ class Compressed(io.BufferedIOBase):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if kind is not None and self._inner.writable():
+        if kind is not None:
+            self._abort()
+        self.close()
+
+    def _abort(self) -> None:
+        if not self._inner.closed and self._inner.writable():
             self._inner.abort()
-        else:
-            self.close()
+
+    def _dealloc_warn(self, source: Any) -> None:
+        """A TextIOWrapper around it was never closed, and closes it now."""
+        if not self._inner.closed and self._inner.writable():
+            self._inner._dealloc_warn(source)
 
     def __del__(self) -> None:
         """Nothing: the encrypted file decides what an end without a close means."""

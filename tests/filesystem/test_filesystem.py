@@ -257,3 +257,29 @@ def test_without_blocking_an_event_loop(store: Store, tmp_path: Path) -> None:
 def test_as_an_object_with_the_stores_options_beside_the_keys(store: Store) -> None:
     fs = envelope.filesystem(store.protocol, keys=store.keys, **store.options)
     assert fs is store.fs
+
+
+def test_a_file_is_opened_while_an_event_loop_runs_as_in_a_notebook(store: Store) -> None:
+    path = store.path("a.bin")
+
+    async def cell() -> bytes:
+        with store.fs.open(path, "wb") as file:
+            file.write(DATA)
+        with store.fs.open(path) as file:
+            return bytes(file.read())
+
+    assert asyncio.run(cell()) == DATA
+
+
+def test_open_on_the_loop_that_would_do_the_reading_is_refused_and_does_not_hang(
+    store: Store,
+) -> None:
+    if not store.raw.async_impl:
+        pytest.skip("this store has no asynchronous interface")
+
+    async def opened(mode: str) -> None:
+        store.fs.open(store.path("a.bin"), mode)
+
+    for mode in ("rb", "wb"):
+        with pytest.raises(NotImplementedError, match="event loop"):
+            fsspec.asyn.sync(store.fs.loop, opened, mode)
