@@ -165,10 +165,15 @@ class Keks:
     def writing(self) -> WritingKek:
         """The KEK for one more file, which is counted; a fresh one where a limit is reached."""
         while True:
-            writing = self._writing
-            if writing is not None and writing.take(self._clock()):
+            writing = self.writing_now()
+            if writing is not None:
                 return writing
             caller.current().flights.share((self._identity, "writing"), self._renew)
+
+    def writing_now(self) -> WritingKek | None:
+        """The KEK for one more file, which is counted, if there is one that needs no call."""
+        writing = self._writing
+        return writing if writing is not None and writing.take(self._clock()) else None
 
     def look_again(self) -> None:
         """Let the next file see the newest versions, even before ``limits.refresh`` is over."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from envelope.errors import ConfigurationError
 
@@ -81,6 +82,7 @@ def scheme_of(text: str) -> str:
     return "azurekeyvault" if scheme == "https" else scheme
 
 
+@lru_cache(1024)  # the same few names are in the headers of all files of a lake
 def parse(text: str) -> KeyName:
     """Parse and normalise a key's name.
 

@@ -80,11 +80,15 @@ def begin(
     context: Mapping[str, str],
     *,
     segment_length: int = DEFAULT_SEGMENT_LENGTH,
+    grant: Grant | None = None,
 ) -> Outgoing:
-    """Start a file: a fresh DEK under the ring's KEK, and a header of the ring's size."""
+    """Start a file: a fresh DEK under the ring's KEK, and a header of the ring's size.
+
+    ``grant`` is the ring's, where that was asked for before.
+    """
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     bound = header.bound_json(context, created=now, writer=f"envelope-encryption {__version__}")
-    return _begin(ring, context, bound, segment_length, ring.limits.header_size)
+    return _begin(ring, context, bound, segment_length, ring.limits.header_size, grant)
 
 
 def begin_value(ring: KeyRing, context: Mapping[str, str]) -> Outgoing:
@@ -98,13 +102,14 @@ def _begin(
     bound: bytes,
     segment_length: int,
     header_size: int | None,
+    grant: Grant | None = None,
 ) -> Outgoing:
     if not floe.in_profile(segment_length):
         raise ConfigurationError(
             f"segment_length is a power of two from 4096 to 16777216, not {segment_length}"
         )
     contexts.check(context, None, ring.required_context)
-    grant = ring.grant()
+    grant = grant or ring.grant()
     envelope_header = header.build(bound, grant.keys, grant.dek, header_size)
     sealer = floe.Sealer(hierarchy.floe_key(grant.dek), hierarchy.floe_aad(bound), segment_length)
     layout = Layout(len(envelope_header), segment_length)
@@ -130,7 +135,12 @@ def read_layout(source: Source) -> Layout:
 
 
 def accept(
-    source: Source, ring: KeyRing, context: Mapping[str, str], *, prove_end: bool = True
+    source: Source,
+    ring: KeyRing,
+    context: Mapping[str, str],
+    *,
+    prove_end: bool = True,
+    read: tuple[Header, bytes] | None = None,
 ) -> Incoming:
     """Reader steps 1 to 11.
 
@@ -140,6 +150,7 @@ def accept(
         context: Pairs that must be in the file's context and equal.
         prove_end: Whether the last segment is opened now (step 11); only who opens all of
             them anyway, in order, may leave it out.
+        read: What :func:`read_header` returned, where that was called before.
 
     Raises:
         NotEncrypted, UnsupportedFormat, Malformed, Truncated, ContextMismatch, UntrustedKey,
@@ -147,7 +158,7 @@ def accept(
         order of docs/format.md, with the file's name.
     """
     try:
-        parsed, start = read_header(source)
+        parsed, start = read or read_header(source)
         opener, access = admit(parsed, start[parsed.size :], ring, context)
         layout = Layout(parsed.size, opener.segment_length)
         if source.size is None:

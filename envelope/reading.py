@@ -8,6 +8,7 @@ opens segments of a file; other packages read ranges of objects.
 from __future__ import annotations
 
 import io
+import threading
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -34,6 +35,7 @@ class WindowReader(io.BufferedIOBase):
         self._window = window
         self._start = (size or 0) - len(window)
         self._position = 0
+        self._sought: dict[int, int] = {}  # by thread: where its next read begins
         self._end_of_last_read = -1
         self._grow = False  # this read goes on where the last one ended
         self._released = 0
@@ -84,19 +86,21 @@ class WindowReader(io.BufferedIOBase):
 
     def tell(self) -> int:
         self._check_open()
-        return self._position
+        return self._sought.get(threading.get_ident(), self._position)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         self._check_open()
         if self._size is None:
             raise io.UnsupportedOperation(f"{self.name} is a pipe")
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}.get(whence)
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: self._size}.get(whence)
         if base is None:
             raise ValueError(f"whence must be 0, 1 or 2, not {whence}")
         if base + offset < 0:
             raise ValueError("a position cannot be negative")
-        self._position = base + offset
-        return self._position
+        # DuckDB seeks and reads on several threads, and one may wait for another's read in between:
+        # what a thread reads next is where it sought itself.
+        self._sought[threading.get_ident()] = self._position = base + offset
+        return base + offset
 
     # --- Reading ---------------------------------------------------------------------------------
 
@@ -110,7 +114,7 @@ class WindowReader(io.BufferedIOBase):
             size = left if size is None or size < 0 else min(size, left)
             if size <= 0:
                 return b""
-            held = self._held()
+            held = self._held() or self._load(size)
             if len(held) >= size:
                 return self._advance(held[:size]).tobytes()
             buffer = bytearray(size)
@@ -170,8 +174,14 @@ class WindowReader(io.BufferedIOBase):
         return self._held()
 
     def _enter(self) -> None:
-        """A read begins."""
+        """A read begins, where this thread sought or else where the last one ended."""
         self._check_open()
+        if self._sought:
+            own = self._sought.pop(threading.get_ident(), None)
+            if own is None:  # one thread seeks and another reads: then there is one position
+                self._sought.clear()
+            else:
+                self._position = own
         self._grow = self._position == self._end_of_last_read
 
     def _check_open(self) -> None:

@@ -260,7 +260,16 @@ class KeyRing:
         """
         self._check_encrypts()
         self._check_signs()
-        writing = self._keks.writing()
+        return self._granted(self._keks.writing())
+
+    def grant_now(self) -> Grant | None:
+        """As :meth:`grant`, but only under a KEK that is there: nobody is called or waited for."""
+        self._check_encrypts()
+        self._check_signs()
+        writing = self._keks.writing_now()
+        return None if writing is None else self._granted(writing)
+
+    def _granted(self, writing: WritingKek) -> Grant:
         dek = Secret.random(hierarchy.KEY_BYTES)
         wrapped = hierarchy.wrap_dek(writing.kek.wrapping, dek)
         return Grant(dek, header.keys_json(writing.member, wrapped), writing)
@@ -304,6 +313,12 @@ class KeyRing:
             kek, kid = keks.unwrap(trusted, section.kek_id)
         dek = hierarchy.unwrap_dek(kek.wrapping, section.dek_encrypted_key)
         return Access(dek, section.kek_id, kek, kid, signer)
+
+    def remembers(self, parsed: Header) -> bool:
+        """Whether :meth:`open` calls nobody: the KEK is known, and no signature is required."""
+        keks = self._keks
+        known = keks.masters.opened(parsed.keys.kek_id) is not None
+        return known and not keks.signers.required
 
     def signer_of(self, parsed: Header) -> str | None:
         """Who signed a file's KEK, by reader step 7 alone; ``None`` where nobody has to.

@@ -70,9 +70,12 @@ class Files:
         if loop is None or loop.is_closed():
             raise RuntimeError("an asynchronous file system has no open(): await its methods")
         try:
-            return asyncio.get_running_loop()
+            running = asyncio.get_running_loop()
         except RuntimeError:
-            return self._loop()
+            return loop
+        if running is loop:
+            raise NotImplementedError("a file is not opened on the event loop that would read it")
+        return loop
 
     def _submit(self, loop: Loop, method: str, *args: Any, **kwargs: Any) -> Future[Any]:
         if loop is None:
@@ -186,7 +189,7 @@ class Files:
             yield Work(partial(self._write_local, path, value, mode == "overwrite"))
             return
         stored = self._target.stored(path)
-        sealed = yield Work(partial(self._target.sealed, path, value))
+        sealed = yield from self._target.sealed(path, value)
         yield from self._upload(stored, path, sealed, mode, kwargs)
 
     def _upload(
@@ -228,7 +231,7 @@ class Files:
 
     def _sealed_file(self, lpath: str, rpath: str) -> bytes:
         with open(lpath, "rb") as file:
-            return self._target.sealed(rpath, file.read())
+            return self._target.sealed_now(rpath, file.read())
 
     def _stream(
         self, lpath: Any, rpath: str, overwrite: bool, loop: Loop, options: Mapping[str, Any]
@@ -298,12 +301,12 @@ class Files:
         step = max(1, _WINDOW // layout.segment_length) * layout.capacity
         callback.set_size(opened.incoming.plain_size)
 
-        def window(start: int) -> Steps[bytes]:
+        def window(start: int) -> Steps[memoryview]:
             span = Span(layout, start, min(start + step, end_start))
             low, high = span.stored
             piece = yield self._target.ask("cat_file", stored, start=low, end=high)
             opener = opened.incoming.opener
-            plain: bytes = yield Work(lambda: open_span(opener, span, cut(piece, low, high)))
+            plain: memoryview = yield Work(lambda: open_span(opener, span, cut(piece, low, high)))
             return plain
 
         starts = range(0, end_start, step)
@@ -312,7 +315,7 @@ class Files:
             for start, plain in zip(
                 group, (yield Together([window(start) for start in group])), strict=True
             ):
-                sink.write_at(start, memoryview(plain))
+                sink.write_at(start, plain)
                 callback.relative_update(len(plain))
         sink.write_at(end_start, opened.window)
         callback.relative_update(len(opened.window))

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from envelope import caller, message
-from envelope.errors import GeometryMismatch, Truncated
+from envelope import caller, header, message
+from envelope.errors import EnvelopeError, GeometryMismatch, Truncated
 from envelope.floe import Opener
+from envelope.header import Header
 from envelope.message import Incoming
 from envelope.offsets import SEGMENT_OVERHEAD, Layout
 from envelope.opening import open_run
@@ -29,6 +30,7 @@ __all__ = [
     "first_ranges",
     "open_span",
     "plain_info",
+    "read_header",
 ]
 
 _NOT_LAST = b"\xff\xff\xff\xff"  # the length field of a segment that others follow
@@ -80,6 +82,13 @@ class Fetched:
                 return max(0, end - offset)
         raise Lacking(offset, end)
 
+    def start(self, length: int) -> bytes:
+        """The first bytes, fewer where the file has fewer."""
+        length = length if self.size is None else min(length, self.size)
+        start = bytearray(length)
+        self.read_into(0, memoryview(start))
+        return bytes(start)
+
     def whole(self) -> bytes | None:
         """The whole file, if that was fetched."""
         for start, piece in self._pieces:
@@ -102,18 +111,40 @@ def first_ranges(layout: Layout, size: int) -> list[tuple[int, int]]:
     return [(0, layout.body), (layout.stored_offset(segments - 1), size)]
 
 
-def accept(fetched: Fetched, domain: Domain, policy: Policy) -> Incoming:
-    """A reader's checks 1 to 11, and that the geometry is the policy's.
+def read_header(fetched: Fetched, policy: Policy) -> tuple[Header, bytes]:
+    """A reader's checks 1 to 5, and that the header has the policy's size; see :func:`accept`.
+
+    Raises:
+        Lacking: More bytes are needed.
+        EnvelopeError: As :func:`envelope.message.read_header`; GeometryMismatch.
+    """
+    try:
+        if policy.sizes != "exact":
+            size = header.size_of(fetched.start(header.FIXED_SIZE), fetched.size)
+            if size != policy.header_size:
+                raise _other_geometry(fetched.name, f"a header of {size} bytes", policy)
+        return message.read_header(fetched)
+    except EnvelopeError as error:
+        raise message.explained(error, fetched) from None
+
+
+def accept(
+    fetched: Fetched, read: tuple[Header, bytes], domain: Domain, policy: Policy
+) -> Incoming:
+    """A reader's checks 6 to 11, and that the geometry is the policy's.
+
+    Args:
+        fetched: The file, as far as it was fetched.
+        read: Its header, from :func:`read_header`.
+        domain: The keys.
+        policy: The geometry.
 
     Raises:
         Lacking: More bytes are needed; the checks start again with them.
         EnvelopeError: As :func:`envelope.message.accept`; GeometryMismatch.
     """
-    parsed, _ = message.read_header(fetched)
-    if policy.sizes != "exact" and parsed.size != policy.header_size:
-        raise _other_geometry(fetched.name, f"a header of {parsed.size} bytes", policy)
     with caller.deadline(policy.timeout):
-        incoming = message.accept(fetched, domain.ring, domain.context)
+        incoming = message.accept(fetched, domain.ring, domain.context, read=read)
     if policy.sizes != "exact":
         check_geometry(incoming.layout, fetched.name, policy)
     return incoming
@@ -163,7 +194,7 @@ class Span:
         return offset, offset + self.count * self.layout.segment_length
 
 
-def open_span(opener: Opener, span: Span, stored: bytes) -> bytes:
+def open_span(opener: Opener, span: Span, stored: bytes) -> memoryview:
     """The plaintext of a span, from a store's answer for its stored range.
 
     Its segments say themselves whether one is the file's last, and are bound to
@@ -175,7 +206,7 @@ def open_span(opener: Opener, span: Span, stored: bytes) -> bytes:
     view = memoryview(stored)
     length = span.layout.segment_length
     if not view:
-        return b""
+        return memoryview(b"")
     last_start = (len(view) - 1) // length * length
     last = bytes(view[last_start : last_start + 4]) != _NOT_LAST
     if not last and len(view) < span.count * length:
@@ -184,7 +215,7 @@ def open_span(opener: Opener, span: Span, stored: bytes) -> bytes:
     plain = memoryview(bytearray(max(0, len(view) - segments * SEGMENT_OVERHEAD)))
     size = open_run(opener, span.first, last, view, plain)
     begin = span.start - span.first * span.layout.capacity
-    return bytes(plain[:size][begin : begin + span.end - span.start])
+    return plain[:size][begin : begin + span.end - span.start]
 
 
 def cut(piece: Any, start: int, end: int, size: int | None = None) -> bytes:
