@@ -16,7 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import isfilelike
 
 from envelope import message, streams
-from envelope.errors import AlreadyExists, IntegrityError, NotEncrypted
+from envelope.errors import IntegrityError, NotEncrypted
 from envelope.sealing import Sealing
 from envelope.sinks import LocalSink, Sink, open_sink, publishing
 from envelope.sources import open_source
@@ -25,7 +25,7 @@ from envelope_fsspec.sinks import SMALL, Spooled
 from envelope_fsspec.steps import Steps, Together, Work, is_asynchronous, run, run_async, workers
 from envelope_fsspec.stored import Span, check_geometry, cut, open_span
 from envelope_fsspec.target import Plain, Target
-from envelope_fsspec.writing import Compressed, ObjectWriter
+from envelope_fsspec.writing import Compressed, FileExists, ObjectWriter, exclusively
 
 __all__ = ["Files", "Loop"]
 
@@ -145,7 +145,8 @@ class Files:
         outgoing = self._target.begin(path)
         for name in _FOR_READERS:
             kwargs.pop(name, None)
-        sink = self._sink(path, overwrite, loop or self._other_loop(), kwargs)
+        with exclusively():
+            sink = self._sink(path, overwrite, loop or self._other_loop(), kwargs)
         return ObjectWriter(
             outgoing,
             sink,
@@ -199,7 +200,7 @@ class Files:
         try:
             yield self._target.ask("pipe_file", stored, sealed, **exclusive, **kwargs)
         except FileExistsError:
-            raise AlreadyExists("the target exists", path=path) from None
+            raise FileExists("the target exists", path=path) from None
         self._target.forget(path)
 
     def _write_local(self, path: str, value: Any, overwrite: bool) -> None:
@@ -240,7 +241,7 @@ class Files:
         try:
             outgoing = self._target.begin(rpath)
             threads = self._target.policy.threads
-            with publishing(self._sink(rpath, overwrite, loop, options)) as sink:
+            with exclusively(), publishing(self._sink(rpath, overwrite, loop, options)) as sink:
                 with Sealing(outgoing, sink, threads, source.size) as sealing:
                     sealing.transfer(source)
                 source.check_unchanged()
@@ -333,7 +334,11 @@ class Files:
             if not target.domain(first).same_as(target.domain(second)):
                 yield Work(partial(self._anew, first, second, self._current_loop(), kwargs))
                 return
-        yield target.ask("cp_file", target.stored(first), target.stored(second), **kwargs)
+        try:
+            yield target.ask("cp_file", target.stored(first), target.stored(second), **kwargs)
+        except NotImplementedError:  # SFTP has no copies
+            yield Work(partial(self._anew, first, second, self._current_loop(), {}))
+            return
         target.forget(second)
 
     def _anew(self, first: str, second: str, loop: Loop, options: Mapping[str, Any]) -> None:

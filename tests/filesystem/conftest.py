@@ -18,7 +18,8 @@ from tests.filesystem import servers
 
 _names = itertools.count(1)
 
-STORES = ("local", "memory", "s3")
+STORES = ("local", "memory", "s3", "azure")
+"""Those that every test of the fixture ``store`` runs on; :func:`make` has more."""
 
 
 @dataclass
@@ -99,6 +100,24 @@ def s3_server() -> Iterator[dict[str, Any]]:
         yield options
 
 
+@pytest.fixture(scope="session")
+def azure_server() -> Iterator[dict[str, Any]]:
+    with servers.azurite() as options:
+        yield options
+
+
+@pytest.fixture(scope="session")
+def seaweed_server() -> Iterator[dict[str, Any]]:
+    with servers.seaweed() as options:
+        yield options
+
+
+@pytest.fixture(scope="session")
+def sftp_server() -> Iterator[dict[str, Any]]:
+    with servers.sftp() as options:
+        yield options
+
+
 @pytest.fixture(params=STORES)
 def store(
     request: pytest.FixtureRequest, ring: envelope.KeyRing, tmp_path: Path
@@ -109,21 +128,28 @@ def store(
 def make(
     kind: str, request: pytest.FixtureRequest, ring: envelope.KeyRing, tmp_path: Path
 ) -> Iterator[Store]:
-    """A store of one kind; gone afterwards."""
+    """A store of one kind, of STORES or seaweed or sftp; gone afterwards."""
     name = f"t{os.getpid()}-{next(_names)}-{uuid.uuid4().hex[:8]}"
     if kind == "local":
         made = Store("file", str(tmp_path / "lake"), {"auto_mkdir": True}, ring)
         os.mkdir(made.root)
     elif kind == "memory":
         made = Store("memory", f"/{name}", {}, ring)
-    elif kind == "s3":
-        made = Store("s3", name, request.getfixturevalue("s3_server"), ring)
+    elif kind in ("s3", "seaweed"):
+        made = Store("s3", name, request.getfixturevalue(f"{kind}_server"), ring)
         made.raw.call_s3("create_bucket", Bucket=made.root)
+    elif kind == "azure":
+        made = Store("abfs", name, request.getfixturevalue("azure_server"), ring)
+        made.raw.mkdir(made.root)
+    elif kind == "sftp":
+        made = Store("sftp", str(tmp_path / "lake"), request.getfixturevalue("sftp_server"), ring)
+        os.mkdir(made.root)
     else:
         raise ValueError(kind)
     yield made
     if kind == "memory":
         for path in made.raw.find(made.root):
             made.raw.rm_file(path)
-    elif kind == "s3":
+    elif kind in ("s3", "seaweed", "azure"):
+        made.raw.invalidate_cache()
         made.raw.rm(made.root, recursive=True)

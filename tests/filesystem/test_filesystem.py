@@ -248,7 +248,8 @@ def test_without_blocking_an_event_loop(store: Store, tmp_path: Path) -> None:
         await fs._put_file(str(tmp_path / "a.bin"), store.path("b.bin"))
         await fs._get_file(store.path("b.bin"), str(tmp_path / "b.bin"))
         assert await fs._cat_ranges([store.path("b.bin")], [5], [900_000]) == [data[5:900_000]]
-        await fs.fs._s3.close()
+        if store.protocol == "s3":
+            await fs.fs._s3.close()
 
     asyncio.run(use())
     assert (tmp_path / "b.bin").read_bytes() == data
