@@ -15,7 +15,7 @@ from typing import Any
 from fsspec.asyn import AsyncFileSystem
 from fsspec.spec import AbstractBufferedFile
 
-__all__ = ["FarFile", "FarStore"]
+__all__ = ["FarFile", "FarStore", "reset"]
 
 LATENCY = 0.030  # seconds
 RATE = 100_000_000  # bytes a second of one request
@@ -152,3 +152,10 @@ class FarFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec is not type
         if final:
             self.fs.pipe_file(self.path, b"".join(self._parts))
         return True
+
+
+def reset() -> None:
+    """Forget all objects and requests."""
+    _objects.clear()
+    _versions.clear()
+    _requests.clear()

@@ -33,6 +33,7 @@ __all__ = [
     "read_header",
 ]
 
+_END = 2**18  # bytes of plaintext
 _NOT_LAST = b"\xff\xff\xff\xff"  # the length field of a segment that others follow
 
 _KEPT = frozenset(
@@ -89,12 +90,19 @@ class Fetched:
         self.read_into(0, memoryview(start))
         return bytes(start)
 
-    def whole(self) -> bytes | None:
-        """The whole file, if that was fetched."""
+    def end(self, layout: Layout) -> tuple[int, memoryview]:
+        """The first of the last segments that were fetched in one piece, and their bytes.
+
+        Raises:
+            Lacking: The last one was not.
+        """
+        size = self.size or 0
+        segments, _ = layout.split(size)
         for start, piece in self._pieces:
-            if start == 0 and len(piece) == self.size:
-                return piece
-        return None
+            first = max(0, -(-(start - layout.body) // layout.segment_length))
+            if start + len(piece) == size and first < segments:
+                return first, memoryview(piece)[layout.stored_offset(first) - start :]
+        raise Lacking(layout.stored_offset(segments - 1), size)
 
     def check_unchanged(self) -> None:
         """Who fetches knows; see :mod:`envelope_fsspec.opened`."""
@@ -104,11 +112,15 @@ class Fetched:
 
 
 def first_ranges(layout: Layout, size: int) -> list[tuple[int, int]]:
-    """What to fetch of a file to open it: header and end, or all where it is small."""
-    if size <= layout.body + 2 * layout.segment_length:
+    """What to fetch of a file to open it: header and end, or all where it is small.
+
+    The end is the last segment and what else its last 256 KiB are in: DuckDB
+    begins with so many.
+    """
+    if size <= layout.body + 2 * max(layout.segment_length, _END):
         return [(0, size)]
-    segments, _ = layout.split(size)
-    return [(0, layout.body), (layout.stored_offset(segments - 1), size)]
+    first = layout.segment_of(layout.plain_size(size) - _END)
+    return [(0, layout.body), (layout.stored_offset(first), size)]
 
 
 def read_header(fetched: Fetched, policy: Policy) -> tuple[Header, bytes]:
@@ -130,7 +142,7 @@ def read_header(fetched: Fetched, policy: Policy) -> tuple[Header, bytes]:
 
 def accept(
     fetched: Fetched, read: tuple[Header, bytes], domain: Domain, policy: Policy
-) -> Incoming:
+) -> tuple[Incoming, memoryview]:
     """A reader's checks 6 to 11, and that the geometry is the policy's.
 
     Args:
@@ -139,15 +151,26 @@ def accept(
         domain: The keys.
         policy: The geometry.
 
+    Returns:
+        The message, and the plaintext of those of its last segments that were fetched; nothing
+        where nobody has asked for the size.
+
     Raises:
         Lacking: More bytes are needed; the checks start again with them.
         EnvelopeError: As :func:`envelope.message.accept`; GeometryMismatch.
     """
     with caller.deadline(policy.timeout):
-        incoming = message.accept(fetched, domain.ring, domain.context, read=read)
+        incoming = message.accept(fetched, domain.ring, domain.context, prove_end=False, read=read)
     if policy.sizes != "exact":
         check_geometry(incoming.layout, fetched.name, policy)
-    return incoming
+    if fetched.size is None:
+        return incoming, memoryview(b"")
+    first, stored = fetched.end(incoming.layout)
+    plain = memoryview(bytearray(len(stored)))
+    try:
+        return incoming, plain[: open_run(incoming.opener, first, True, stored, plain)]
+    except EnvelopeError as error:
+        raise message.explained(error, fetched) from None
 
 
 def check_geometry(layout: Layout, name: str, policy: Policy) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,7 +23,6 @@ from envelope.errors import (
 )
 from envelope.events import Notice
 from envelope.message import Incoming, Outgoing
-from envelope.opening import open_run
 from envelope.reading import NOTHING
 from envelope.ring import Grant
 from envelope.sealing import seal_run
@@ -194,14 +192,19 @@ class Target:
         try:
             opened: Opened = yield from self._opened_now(path, stored, domain, info)
             return opened
-        except (IntegrityError, OSError, ValueError) as error:
-            self.forget(path)
-            try:
-                again = yield self.ask("info", stored)
-            except Exception:
-                raise error from None
-            if given is None and _version(again) == _version(info):
-                raise
+        except IntegrityError as caught:
+            error: Exception = caught
+        except (Plain, EnvelopeError):
+            raise
+        except Exception as caught:  # a range behind the end, which each store refuses in its way
+            error = caught
+        self.forget(path)
+        try:
+            again = yield self.ask("info", stored)
+        except Exception:
+            raise error from None
+        if given is None and _version(again) == _version(info):
+            raise error
         opened = yield from self._opened_now(path, stored, domain, again)
         return opened
 
@@ -216,16 +219,13 @@ class Target:
         else:
             fetched = Fetched(path, size)
             yield from self._fetch(fetched, stored, first_ranges(self.policy.layout, size))
-        incoming = yield from self._accepted(fetched, stored, domain)
-        window = incoming.tail or NOTHING
-        whole = fetched.whole()
-        if whole is not None and (incoming.segments or 0) > 1:
-            window = yield Work(lambda: _all_of(incoming, whole))
-        opened = Opened(incoming, window, _version(info))
+        opened = Opened(*(yield from self._accepted(fetched, stored, domain)), _version(info))
         self._keep(path, opened)
         return opened
 
-    def _accepted(self, fetched: Fetched, stored: str, domain: Domain) -> Steps[Incoming]:
+    def _accepted(
+        self, fetched: Fetched, stored: str, domain: Domain
+    ) -> Steps[tuple[Incoming, memoryview]]:
         for _ in range(_ROUNDS):
             try:
                 read = read_header(fetched, self.policy)
@@ -233,8 +233,8 @@ class Target:
                 # Not worth the way to another thread and back, for many small files the most of it.
                 if (fetched.size or 0) <= _QUICK and domain.ring.remembers(read[0]):
                     return check()
-                incoming: Incoming = yield Work(check)
-                return incoming
+                accepted: tuple[Incoming, memoryview] = yield Work(check)
+                return accepted
             except Lacking as more:
                 want = (more.start, more.end)
             except NotEncrypted:
@@ -303,13 +303,10 @@ class Target:
         fetched = Fetched(path, len(whole))
         fetched.add(0, whole if isinstance(whole, bytes) else bytes(whole))
         try:
-            incoming = yield from self._accepted(fetched, stored, domain)
+            _, plain = yield from self._accepted(fetched, stored, domain)
         except Plain:
             return bytes(whole)
-        if incoming.segments == 1:
-            return bytes(incoming.tail or b"")
-        plain: bytes = yield Work(lambda: bytes(_all_of(incoming, fetched.whole())))
-        return plain
+        return bytes(plain)
 
     def cat_ranges(
         self, wanted: Sequence[tuple[str, int | None, int | None]], **kwargs: Any
@@ -346,7 +343,7 @@ class Target:
             fetched.add(0, piece)
             try:
                 read = read_header(fetched, self.policy)
-                incoming = yield Work(partial(accept, fetched, read, domain, self.policy))
+                incoming, _ = yield Work(partial(accept, fetched, read, domain, self.policy))
             except Lacking as more:
                 want = (0, more.end)
             except NotEncrypted:
@@ -380,10 +377,6 @@ class Target:
         span = Span(state.incoming.layout, begin, stop)
         try:
             return (yield from self._span(state.incoming, span, path, kwargs))
-        except (OSError, ValueError):
-            if size is not None:
-                raise
-            return (yield from self._beyond(path, begin))  # S3 refuses a range behind the end
         except IntegrityError as error:
             # The header was read a moment before, and the file may have been replaced since then.
             self.forget(path)
@@ -391,6 +384,12 @@ class Target:
             if fresh.incoming.opener.header == state.incoming.opener.header:
                 raise error from None
             return (yield from self._span(fresh.incoming, span, path, kwargs))
+        except EnvelopeError:
+            raise
+        except Exception:  # S3 and Azure refuse a range behind the end, each in its own way
+            if size is not None:
+                raise
+            return (yield from self._beyond(path, begin))
 
     def _span(
         self, incoming: Incoming, span: Span, path: str, kwargs: dict[str, Any]
@@ -457,13 +456,17 @@ class Target:
         known.headers.drop((self._identity, path))
         known.ends.drop((self._identity, path))
         stored = self.stored(path)
-        self.store.invalidate_cache(stored)
-        self.store.invalidate_cache(self.store._parent(stored))
+        # A folder can come and go with what is in it, so all listings above may be wrong.
+        while stored and stored != self.store.root_marker:
+            self.store.invalidate_cache(stored)
+            above = self.store._parent(stored)
+            if above == stored:
+                break
+            stored = above
 
     def _keep(self, path: str, opened: Opened) -> None:
         known, key = self._known(), (self._identity, path)
-        header = replace(opened.incoming, tail=None)
-        known.headers.put(key, Opened(header, NOTHING, opened.version))
+        known.headers.put(key, Opened(opened.incoming, NOTHING, opened.version))
         if opened.version:
             known.ends.put(key, opened)
 
@@ -473,15 +476,6 @@ class Target:
 
 def _no_header(path: str) -> Truncated:
     return Truncated("the file changed, or ended, while its header was fetched", path=path)
-
-
-def _all_of(incoming: Incoming, whole: bytes | None) -> memoryview:
-    """All the plaintext of a file that was fetched whole."""
-    stored = memoryview(whole or b"")[incoming.layout.body :]
-    size = incoming.plain_size or 0
-    plain = memoryview(bytearray(size))
-    open_run(incoming.opener, 0, True, stored, plain)
-    return plain
 
 
 def _position(value: int | None, size: int | None, default: int) -> int:
