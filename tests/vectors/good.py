@@ -14,6 +14,7 @@ from tests.independent_writer import (
     recipient_a256kw,
     seal_body,
 )
+from tests.vectors import names
 from tests.vectors.scene import (
     KEK,
     KEYS,
@@ -228,3 +229,11 @@ def add_recipients(add: Callable[..., None], short: bytes) -> None:
     for name, parts, key in (("rewrap-before", before, "lake"), ("rewrap-after", after, "other")):
         what = "One message, before and after a rewrap: `bound` and body are the same bytes"
         add(name, what, parts.data(), plaintext=text_of(5000), keys=[key])
+    purpose = {"purpose": "envelope-names/1"}
+    add(
+        "name-key",
+        "The name key of a root (docs/names.md), with which names.json was made",
+        message("name-key", names.KEY, bound={"context": purpose}, size=4096).data(),
+        plaintext=names.KEY,
+        context=purpose,
+    )
