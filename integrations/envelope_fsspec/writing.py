@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
+from envelope.errors import AlreadyExists
 from envelope.writing import Writer
 
-__all__ = ["Compressed", "ObjectWriter"]
+__all__ = ["Compressed", "FileExists", "ObjectWriter", "exclusively"]
+
+
+class FileExists(AlreadyExists, FileExistsError):
+    """The target is there and overwriting was not asked for, as programs over fsspec expect it.
+
+    The only error here that also is an OSError: nothing reads this one as "missing".
+    """
+
+
+@contextmanager
+def exclusively() -> Iterator[None]:
+    """Raise FileExists for AlreadyExists."""
+    try:
+        yield
+    except AlreadyExists as error:
+        raise FileExists(error.message, path=error.path) from None
 
 
 class ObjectWriter(Writer):
@@ -63,7 +81,8 @@ class ObjectWriter(Writer):
         """Publish; a transaction calls it."""
         self._waits = False
         if self._sink is not None:
-            super().commit()
+            with exclusively():
+                super().commit()
             self._done()
 
     def discard(self) -> None:
