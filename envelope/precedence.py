@@ -63,8 +63,15 @@ class Explained:
     notices: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as one JSON object."""
-        return asdict(self)
+        """All of it as one JSON object. Options of mounts' stores are hidden: some are secrets."""
+        return {**asdict(self), "mounts": {n: _shown(each) for n, each in self.mounts.items()}}
+
+
+def _shown(mount: dict[str, Any]) -> dict[str, Any]:
+    options = mount.get("options")
+    if not isinstance(options, dict):
+        return dict(mount)
+    return {**mount, "options": dict.fromkeys(options, "hidden")}
 
 
 class Merger:

@@ -12,12 +12,21 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from envelope.errors import AlreadyExists, ConfigurationError
 from envelope.sources import Location, Source, is_url, open_source
+from envelope.urls import resolved
 
-__all__ = ["TEMPORARY_SUFFIX", "Sink", "open_pair", "open_sink", "publishing", "sync_folder"]
+__all__ = [
+    "TEMPORARY_SUFFIX",
+    "FsspecSink",
+    "Sink",
+    "open_pair",
+    "open_sink",
+    "publishing",
+    "sync_folder",
+]
 
 TEMPORARY_SUFFIX = ".env1tmp"
 _NEW = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -53,7 +62,7 @@ def open_sink(
     """Make a sink of whatever a verb was given.
 
     Args:
-        location: A path, a URL, or a binary file object that stays open.
+        location: A path, a URL, or a binary file object that stays open. A sink is used as it is.
         overwrite: Whether an existing target may be replaced.
         durable: Whether a local file is synced to its disk before it is published.
         mode: Permission bits for a new local file; an existing target keeps its own.
@@ -64,10 +73,10 @@ def open_sink(
     """
     if isinstance(location, (bytes, bytearray, memoryview)):
         raise TypeError("bytes are not a place to write to: give a path, a URL or a file")
+    if hasattr(location, "write_at"):
+        return cast(Sink, location)
     if isinstance(location, str) and is_url(location):
-        import fsspec
-
-        fs, path = fsspec.url_to_fs(location, **(storage_options or {}))
+        fs, path = resolved(location, storage_options)
         if fs.protocol != ("file", "local"):
             return FsspecSink(fs, path, location, overwrite=overwrite)
         location = path

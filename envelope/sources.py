@@ -10,11 +10,12 @@ import io
 import os
 import stat
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 from envelope.errors import ConfigurationError, FileChanged
+from envelope.urls import is_url, resolved
 
-__all__ = ["Location", "OnProgress", "Source", "counter", "is_url", "open_source"]
+__all__ = ["FileSource", "Location", "OnProgress", "Source", "counter", "is_url", "open_source"]
 
 Location = str | os.PathLike[str] | BinaryIO
 """A path, a URL that fsspec understands, or a binary file object; never bytes."""
@@ -64,17 +65,13 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-def is_url(location: str) -> bool:
-    """Whether text names something for fsspec, and not a local path."""
-    return "://" in location or "::" in location
-
-
 def open_source(location: Location, storage_options: Mapping[str, Any] | None = None) -> Source:
     """Make a source of whatever a verb was given.
 
     Args:
-        location: A path, a URL, or a binary file object, read from where it stands.
-        storage_options: Passed to fsspec for a URL.
+        location: A path, a URL, or a binary file object, read from where it stands. A source
+            is used as it is: the command line makes those that need more than a URL.
+        storage_options: Passed to fsspec for a URL, see :func:`envelope.urls.options_for`.
 
     Raises:
         TypeError: Bytes, which could be data or a path; or a text file.
@@ -85,10 +82,10 @@ def open_source(location: Location, storage_options: Mapping[str, Any] | None = 
             "bytes are neither a path nor a file: use envelope.encrypt and envelope.decrypt for "
             "data in memory, or io.BytesIO"
         )
+    if hasattr(location, "read_into"):
+        return cast(Source, location)
     if isinstance(location, str) and is_url(location):
-        import fsspec
-
-        fs, path = fsspec.url_to_fs(location, **(storage_options or {}))
+        fs, path = resolved(location, storage_options)
         if fs.protocol != ("file", "local"):
             return FileSource(fs.open(path, "rb"), location, owned=True)
         location = path

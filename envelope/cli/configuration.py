@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from envelope.cli.options import KeyOptions
 from envelope.cli.output import Output, columns
@@ -37,7 +39,24 @@ def show(out: Output) -> None:
     ]
     lines = ["Looked into, the strongest first:", *(f"  {line}" for line in columns(rows))]
     lines += ["", "In force:", *(f"  {line}" for line in columns(shown or [("nothing", "")]))]
-    out.answer(found.to_json(), *lines)
+    document = found.to_json()
+    if found.mounts:
+        rows = [
+            (f"  envelope://{name}/", str(mount.get("url")), _keys(mount))
+            for name, mount in sorted(document["mounts"].items())
+        ]
+        lines += ["", "Mounts:", *columns(rows)]
+    out.answer(document, *lines)
+
+
+def _keys(mount: Mapping[str, Any]) -> str:
+    """What a mount says of its keys."""
+    if "rules" in mount:
+        return f"keys by its rules ({len(mount['rules'])})"
+    if "profile" in mount:
+        return f"keys of the profile {mount['profile']}"
+    named = [mount[name] for name in ("keys", "encrypt_to", "decrypt_with") if name in mount]
+    return ", ".join(map(json.dumps, named)) or "keys of the configuration"
 
 
 @examples("envelope config test", "envelope config test --key azurekeyvault://acme/lake")

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from envelope import strength
 from envelope.cli.batch import each
-from envelope.cli.jobs import Jobs, Paths, Recursive
+from envelope.cli.filing import Jobs, Paths, Recursive, stores_of
+from envelope.cli.globs import has_magic
+from envelope.cli.handover import Handover
 from envelope.cli.options import ContextOptions, KeyOptions, WorkOptions
 from envelope.cli.output import Output, amount, columns
 from envelope.cli.progress import progress_bar
 from envelope.cli.signatures import examples
 from envelope.cli.standard import standard_input
+from envelope.cli.stores import StorageOptions, enveloped
 from envelope.cli.targets import DEFAULT_SUFFIX
-from envelope.cli.trees import Input, Skipped, inputs, is_encrypted, total_size
+from envelope.cli.trees import Input, SelectOptions, Skipped, inputs, is_encrypted, total_size
 from envelope.sources import OnProgress
+from envelope.urls import is_url
 
 if TYPE_CHECKING:
     from envelope.inspection import Inspection
@@ -29,7 +35,14 @@ __all__ = ["inspect", "verify"]
     "envelope inspect -r sealed --json",
     "envelope inspect report.csv.env1 --key local:lake --require-signed public:signer.pem",
 )
-def inspect(out: Output, paths: Paths, keys: KeyOptions, recursive: Recursive = False) -> int:
+def inspect(
+    out: Output,
+    paths: Paths,
+    keys: KeyOptions,
+    storage: StorageOptions,
+    select: SelectOptions,
+    recursive: Recursive = False,
+) -> int:
     """Show what files claim about themselves. No key is needed, and nothing of it is proven.
 
     With --require-signed, it also tells whether a file's signature holds. With -r, every file
@@ -38,14 +51,20 @@ def inspect(out: Output, paths: Paths, keys: KeyOptions, recursive: Recursive = 
     from envelope.inspection import inspect as verb
 
     ring = keys.ring(out) if keys.require_signed else None
+    stores = stores_of(out, storage, list(paths), keys if keys.named() else None)
+    handover = Handover(lambda: keys.ring(out))
 
     def show(found: Input, _on_progress: OnProgress) -> Callable[[], None]:
-        claims = verb(_source(out, found), keys=ring)
+        claims = verb(handover.stored(_side(out, found)), keys=ring)
+        if found.place is not None:
+            claims = replace(claims, source=found.path)
         return lambda: out.answer(claims.to_json(), *_claims(claims))
 
     with progress_bar(out, False, lambda: None) as bar:
-        found = inputs(paths, recursive=recursive, wanted=_only_encrypted)
-        return each(out, found, show, bar=bar, several=len(paths) > 1 or recursive)
+        found = inputs(
+            paths, recursive=recursive, wanted=_only_encrypted, stores=stores, select=select
+        )
+        return each(out, found, show, bar=bar, several=_several(paths, recursive))
 
 
 @examples(
@@ -59,41 +78,56 @@ def verify(
     keys: KeyOptions,
     context: ContextOptions,
     work: WorkOptions,
+    storage: StorageOptions,
+    select: SelectOptions,
     recursive: Recursive = False,
     jobs: Jobs = 1,
 ) -> int:
     """Prove every byte of files, without writing their plaintext anywhere.
 
-    With -r, files are checked that start as encrypted ones or whose name ends in the suffix.
+    With -r, files are checked that start as encrypted ones or whose name ends in the suffix. In
+    a mount or a chain all are, with the keys and the context that hold there.
     """
     from envelope.inspection import verify as verb
 
     suffix = out.configuration().files.get("suffix", DEFAULT_SUFFIX)
-    given = {"keys": keys.ring(out), **context.verb(), **work.verb(out)}
+    stores = stores_of(out, storage, list(paths), keys, context)
+    handover = Handover(cache(lambda: keys.ring(out)), context.verb())
+    if not all(map(enveloped, paths)):
+        handover.ring()
 
     def check(found: Input, on_progress: OnProgress) -> Callable[[], None]:
-        proven = verb(_source(out, found), on_progress=on_progress, **given)
+        given = handover.reading(_side(out, found))
+        proven = verb(on_progress=on_progress, **given, **work.verb(out))
+        if found.place is not None:
+            proven = replace(proven, source=found.path)
         signed = f", signed by {proven.signer}" if proven.signer else ""
         line = f"OK  {proven.source} ({amount(proven.size)}{signed})"
         return lambda: out.result(proven.to_json(), line)
 
     def wanted(found: Input) -> Skipped | None:
-        return None if suffix and found.path.endswith(suffix) else _only_encrypted(found)
+        if enveloped(found.path) or (suffix and found.path.endswith(suffix)):
+            return None
+        return _only_encrypted(found)
 
     def all_inputs() -> Any:
-        return inputs(paths, recursive=recursive, wanted=wanted)
+        return inputs(paths, recursive=recursive, wanted=wanted, stores=stores, select=select)
 
-    several = len(paths) > 1 or recursive
+    several = _several(paths, recursive)
     with progress_bar(out, work.progress, lambda: total_size(all_inputs())) as bar:
         return each(out, all_inputs(), check, bar=bar, several=several, jobs=jobs)
 
 
-def _source(out: Output, found: Input) -> Any:
-    return standard_input(out) if found.path == "-" else found.path
+def _side(out: Output, found: Input) -> Any:
+    return standard_input(out) if found.path == "-" else found.place or found.path
+
+
+def _several(paths: list[str], recursive: bool) -> bool:
+    return len(paths) > 1 or recursive or any(is_url(path) and has_magic(path) for path in paths)
 
 
 def _only_encrypted(found: Input) -> Skipped | None:
-    if is_encrypted(found.path):
+    if is_encrypted(found):
         return None
     return Skipped(found.path, "not encrypted", told=False)
 

@@ -162,6 +162,13 @@ class KeyOptions(KeystoreOptions):
         """Whose signatures count, where an option says so."""
         return {"require_signed": self.require_signed} if self.require_signed else {}
 
+    def named(self) -> list[str]:
+        """The options that were given to say which keys."""
+        said = {"--key": self.key, "--encrypt-to": self.encrypt_to, "--trust": self.trust}
+        return [name for name, given in said.items() if given] + [
+            "--require-signed" for _ in self.require_signed[:1]
+        ]
+
     def ring(self, out: Output) -> KeyRing:
         """The key ring: keys of the options replace the configuration's; its settings stay."""
         from envelope import config

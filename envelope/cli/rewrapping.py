@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from envelope.cli.batch import each
-from envelope.cli.jobs import RENEWING, TargetOptions
+from envelope.cli.filing import TargetOptions, stores_of
+from envelope.cli.handover import Handover, Side
+from envelope.cli.jobs import RENEWING
 from envelope.cli.options import ContextOptions, PaceOptions, WritingKeyOptions
 from envelope.cli.output import Output, columns
 from envelope.cli.progress import progress_bar
 from envelope.cli.signatures import examples
+from envelope.cli.stores import Stores, enveloped
 from envelope.cli.targets import Targets
 from envelope.cli.trees import Input, total_size
 from envelope.errors import ConfigurationError
@@ -56,19 +60,37 @@ def rewrap(
 
     if "-" in paths or files.out == "-":
         raise ConfigurationError("a pipe cannot be rewrapped", next_step="Give a file or a folder.")
-    targets = Targets(RENEWING, paths, recursive=files.recursive, out=files.out, suffix="")
+    counted = files.dry_run and not keys.named()
+    stores = stores_of(
+        out, files, [*paths, files.out], None if counted else keys, None if counted else context
+    )
+    handover = Handover(cache(lambda: keys.ring(out)), context.verb())
+    targets = Targets(
+        RENEWING,
+        paths,
+        recursive=files.recursive,
+        out=files.out,
+        suffix="",
+        stores=stores,
+        select=files,
+    )
     if files.dry_run:
-        return _count(out, targets)
-    given: dict[str, Any] = {"keys": keys.ring(out), **context.verb(), "timeout": pace.timeout}
+        return _count(out, targets, handover)
+    if not all(map(enveloped, paths)):
+        handover.ring()
+    given: dict[str, Any] = {"timeout": pace.timeout}
     given["recipients"] = "replace" if replace_recipients else "refresh"
     given["durable"] = not files.no_durable and out.configuration().files.get("durable", True)
     changes: Counter[bool] = Counter()
 
     def work_on(found: Input, on_progress: OnProgress) -> Callable[[], None]:
         target = targets.claim(found) if files.out is not None else None
-        result = verb(found.path, target, overwrite=files.force, on_progress=on_progress, **given)
+        both = _sides(handover, found, target, stores, files.force)
+        result = verb(**both, overwrite=files.force, on_progress=on_progress, **given)
+        if found.place is not None:
+            result = replace(result, source=found.path, target=targets.of(found) or found.path)
         changes[result.changed] += 1
-        lines = [] if found.status else _described(result)
+        lines = [] if found.listed else _described(result)
         return partial(out.result, result.to_json(), *lines)
 
     with progress_bar(out, pace.progress, lambda: total_size(targets.inputs())) as bar:
@@ -80,7 +102,21 @@ def rewrap(
     return status
 
 
-def _count(out: Output, targets: Targets) -> int:
+def _sides(
+    handover: Handover, found: Input, target: Side | None, stores: Stores, overwrite: bool
+) -> dict[str, Any]:
+    """What the verb gets. It decides itself how an object is rewrapped, so it gets a URL."""
+    if target is not None or found.place is None:
+        return handover.writing(RENEWING, found.place or found.path, target, overwrite=overwrite)
+    behind = found.place.behind
+    if behind is None:
+        given = {"source": found.path, "storage_options": stores.options(found.path)}
+    else:
+        given = {"source": behind.url, "storage_options": behind.store.storage_options}
+    return {**given, **handover.trust(found.place)}
+
+
+def _count(out: Output, targets: Targets, handover: Handover) -> int:
     """Files by the kids in their headers."""
     from envelope.inspection import inspect
 
@@ -89,7 +125,7 @@ def _count(out: Output, targets: Targets) -> int:
 
     def look(found: Input, _on_progress: OnProgress) -> Callable[[], None]:
         nonlocal encrypted
-        claims = inspect(found.path)
+        claims = inspect(handover.stored(found.place or found.path))
         encrypted += 1
         kids.update({kid for kid, _alg in claims.recipients})
         return lambda: None

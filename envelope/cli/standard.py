@@ -56,6 +56,12 @@ class StandardOutput(io.RawIOBase):
         self.count += written
         return written
 
+    def write_all(self, data: bytes) -> None:
+        """Write all of ``data``; a pipe takes what fits."""
+        view = memoryview(data)
+        while len(view):
+            view = view[self.write(view) :]
+
 
 @contextmanager
 def standard_output(out: Output, *, encrypted: bool = False) -> Iterator[StandardOutput]:

@@ -147,14 +147,13 @@ class EnvelopeFileSystem(AsyncFileSystem, ChainedFileSystem, metaclass=_Resolvin
         assert policy is not None  # noqa: S101 - the metaclass has made it
         if fs is None:
             options = dict(target_options or {})
-            if kwargs.get("asynchronous"):
-                options["asynchronous"] = True
-            if kwargs.get("loop") is not None:
-                options["loop"] = kwargs["loop"]
+            if issubclass(fsspec.get_filesystem_class(target_protocol), AsyncFileSystem):
+                options.update(
+                    {name: kwargs[name] for name in ("asynchronous", "loop") if name in kwargs}
+                )
             fs = fsspec.filesystem(target_protocol, **options)
-        self.async_impl = is_asynchronous(fs)
-        if kwargs.get("asynchronous") and not self.async_impl:
-            raise TypeError(f"the store {_protocol(fs)!r} has no asynchronous interface")
+        # A store without asynchronous methods is asked on threads: zarr asks none for less.
+        self.async_impl = is_asynchronous(fs) or bool(kwargs.get("asynchronous"))
         self.fs = fs
         self.policy = policy
         shown, base = ("", "") if mount is None else mount
@@ -505,6 +504,25 @@ class EnvelopeFileSystem(AsyncFileSystem, ChainedFileSystem, metaclass=_Resolvin
         """Nothing: each file publishes itself."""
 
     # --- What it is -----------------------------------------------------------------------------
+
+    def behind(self, path: str) -> Behind:
+        """The stored file of a path, with the keys and the context that hold for it.
+
+        For work on stored files: ``envelope.rewrap(found.url, keys=found.keys,
+        context=found.context, storage_options=found.store.storage_options)``.
+
+        Raises:
+            ConfigurationError: No rule matches the path.
+        """
+        return Behind.of(self.target, self._strip_protocol(path))
+
+    def applies(self, path: str) -> dict[str, Any]:
+        """Which rule, keys, context and geometry hold for a path, as JSON; needs no file there.
+
+        Raises:
+            ConfigurationError: No rule matches the path.
+        """
+        return described(self.target, self._strip_protocol(path), self.mount)
 
     def to_dict(self, *, include_password: bool = True) -> dict[str, Any]:
         """As fsspec's, with the keys as their configuration."""

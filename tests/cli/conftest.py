@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from envelope.cli.app import run
+from tests.cli.lakes import Far, far
+from tests.filesystem import servers
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schema"
 
@@ -117,3 +120,30 @@ def protected(path: Path, text: str) -> Path:
     path.write_text(text)
     path.chmod(0o600)
     return path
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[dict[str, Any]]:
+    """S3 on loopback: the options of s3fs."""
+    with servers.s3() as options:
+        yield options
+
+
+@pytest.fixture(params=["memory", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Far]:
+    """A fresh folder of a store that is behind URLs."""
+    given = request.getfixturevalue("s3") if request.param == "s3" else None
+    with far(request.param, given, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def mounts(tmp_path: Path) -> Callable[..., None]:
+    """Writes sections into the user's configuration."""
+
+    def write(*sections: str) -> None:
+        file = tmp_path / "config" / "envelope" / "envelope.toml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("\n".join(sections))
+
+    return write

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,25 @@ def test_a_profile_is_chosen_before_or_after_the_command(lake: Cli) -> None:
         "no configuration file has a profile"
         in lake("config", "show", "--profile", "none", status=2).err
     )
+
+
+def test_show_lists_mounts_and_hides_the_options_of_their_stores(
+    lake: Cli, mounts: Callable[..., None]
+) -> None:
+    mounts(
+        '[mount.a]\nurl = "s3://b/a"\nkeys = ["local:lake"]\noptions = {secret = "hush"}\n',
+        '[mount.b]\nurl = "s3://b/b"\n[[mount.b.rules]]\nmatch = "**"\nkeys = ["local:x"]\n',
+        '[mount.c]\nurl = "s3://b/c"\nprofile = "prod"\n',
+        '[mount.d]\nurl = "s3://b/d"\n',
+    )
+    [found] = lake.objects("config", "show", schema="config")
+    assert found["mounts"]["a"]["options"] == {"secret": "hidden"}
+    said = lake("config", "show").out
+    assert "hush" not in said
+    shown = said[said.index("Mounts:") :].splitlines()[1:]
+    assert [line.split("  ")[-1] for line in shown] == [
+        '["local:lake"]',
+        "keys by its rules (1)",
+        "keys of the profile prod",
+        "keys of the configuration",
+    ]

@@ -190,8 +190,15 @@ def test_several_inputs_go_into_one_folder_and_do_not_collide(tree: Path, lake: 
 def test_a_dry_run_does_nothing(tree: Path, lake: Cli) -> None:
     found = lake.objects("encrypt", "-r", "data/deep", "-o", "x", "--dry-run", schema="planned")
     assert found == [
-        {"source": "data/deep/two.csv", "target": "x/two.csv.env1", "dry_run": True},
+        {
+            "source": "data/deep/two.csv",
+            "target": "x/two.csv.env1",
+            "size": 2 * len(DATA),
+            "dry_run": True,
+        },
     ]
+    said = lake("encrypt", "-r", "data", "-o", "x", "--dry-run")
+    assert "would have encrypted 2 files, 43.9 KiB; skipped 1 (a symbolic link 1)" in said.out
     assert not Path("x").exists()
 
 
@@ -301,3 +308,26 @@ def test_a_public_key_without_a_name_is_named_by_an_option(lake: Cli) -> None:
     named = ("--encrypt-to", "public:bare.pem", "--kid", kid.removeprefix("kid: "))
     lake("encrypt", "plain", *named)
     lake("verify", "plain.env1", "--key", "local:box")
+
+
+def test_folders_can_be_picked_from(tree: Path, lake: Cli) -> None:
+    (tree / "three.txt").write_bytes(DATA)
+    lake("encrypt", "-r", "data", "--include", "*.csv", "--exclude", "deep/*", "--out", "x")
+    assert [path.name for path in Path("x").rglob("*") if path.is_file()] == ["one.csv.env1"]
+
+
+def test_resume_skips_named_files_too(lake: Cli) -> None:
+    Path("file").write_bytes(DATA)
+    lake("encrypt", "file")
+    lake("encrypt", "file", status=2)
+    assert lake.objects("encrypt", "file", "--resume", schema="skipped")[0]["skipped"] == (
+        "done before"
+    )
+
+
+def test_the_segment_length_is_chosen(lake: Cli) -> None:
+    Path("file").write_bytes(DATA)
+    lake("encrypt", "file", "--segment-length", "4096")
+    [claims] = lake.objects("inspect", "file.env1", schema="inspect")
+    assert claims["segment_length"] == 4096
+    assert "power of two" in lake("encrypt", "file", "--segment-length", "5000", status=2).err

@@ -1,0 +1,74 @@
+"""What lies behind a path of the file system: the stored file, and what holds for it.
+
+For those who work on stored files (rewrap, verify, migrate) and name them as users do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from envelope import KeyRing
+from envelope_fsspec.policy import Policy
+from envelope_fsspec.target import Target
+
+__all__ = ["Behind", "described"]
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """A stored file, and how the verbs of the core work on it.
+
+    Args:
+        store: The file system that has it.
+        path: Its path there.
+        url: The same as a URL, which needs the store's ``storage_options``.
+        keys: The only ring that is trusted for it.
+        context: What its context has to have, its bound path included.
+        segment_length: Of files that are written there.
+    """
+
+    store: Any
+    path: str
+    url: str
+    keys: KeyRing
+    context: Mapping[str, str]
+    segment_length: int
+
+    @classmethod
+    def of(cls, target: Target, path: str) -> Behind:
+        """See :meth:`envelope_fsspec.filesystem.EnvelopeFileSystem.behind`."""
+        domain, stored = target.domain(path), target.stored(path)
+        url = str(target.store.unstrip_protocol(stored))
+        length = target.policy.layout.segment_length
+        return cls(target.store, stored, url, domain.ring, dict(domain.context), length)
+
+
+def described(target: Target, path: str, mount: str) -> dict[str, Any]:
+    """What holds for a path, as JSON: docs/schema/applies.json."""
+    behind, policy = Behind.of(target, path), target.policy
+    match = target.domain(path).match
+    return {
+        "path": path,
+        "mount": mount or None,
+        "url": behind.url,
+        "rule": _rule(policy, match),
+        "encrypt_to": list(behind.keys.encrypt_to),
+        "decrypt_with": list(behind.keys.decrypt_with),
+        "context": dict(behind.context),
+        "bind_path": policy.bind_path,
+        "header_size": policy.header_size,
+        "segment_length": behind.segment_length,
+        "sizes": policy.sizes,
+        "names": policy.names,
+        "on_plaintext": policy.plaintext_allowed,
+        "plaintext_until": policy.plaintext_until,
+    }
+
+
+def _rule(policy: Policy, match: Any) -> dict[str, Any] | None:
+    if match is None:
+        return None
+    text = policy.rules[match.index].pattern.text
+    return {"number": match.index + 1, "match": text, "names": dict(match.names)}
