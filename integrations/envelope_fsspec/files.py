@@ -145,6 +145,7 @@ class Files:
         outgoing = self._target.begin(path)
         for name in _FOR_READERS:
             kwargs.pop(name, None)
+        loop = loop if is_asynchronous(self._store) else None
         with exclusively():
             sink = self._sink(path, overwrite, loop or self._other_loop(), kwargs)
         return ObjectWriter(
@@ -226,7 +227,7 @@ class Files:
             yield from self._upload(self._target.stored(rpath), rpath, sealed, mode, kwargs)
         else:
             loop = self._current_loop()
-            yield Work(partial(self._stream, lpath, rpath, mode == "overwrite", loop, kwargs))
+            yield Work(partial(self._stream, lpath, rpath, mode == "overwrite", loop, kwargs), True)
             self._target.forget(rpath)
         callback.absolute_update(size or 0)
 
@@ -332,12 +333,12 @@ class Files:
                 yield from self.changed("makedirs", second, exist_ok=True)
                 return
             if not target.domain(first).same_as(target.domain(second)):
-                yield Work(partial(self._anew, first, second, self._current_loop(), kwargs))
+                yield Work(partial(self._anew, first, second, self._current_loop(), kwargs), True)
                 return
         try:
             yield target.ask("cp_file", target.stored(first), target.stored(second), **kwargs)
         except NotImplementedError:  # SFTP has no copies
-            yield Work(partial(self._anew, first, second, self._current_loop(), {}))
+            yield Work(partial(self._anew, first, second, self._current_loop(), {}), True)
             return
         target.forget(second)
 

@@ -19,6 +19,7 @@ from fsspec.json import FilesystemJSONEncoder
 
 from envelope.errors import ConfigurationError
 from envelope_fsspec import mounts
+from envelope_fsspec.behind import Behind
 from envelope_fsspec.files import Files
 from envelope_fsspec.filesystem import EnvelopeFileSystem, on_mount
 from envelope_fsspec.steps import Steps, Together, Work
@@ -41,9 +42,8 @@ class MountsFileSystem(EnvelopeFileSystem):
         if getattr(self, "_cached", False):
             return
         self.mounts = mounts
-        self.async_impl = any(map(_is_asynchronous, mounts.values()))
-        if kwargs.get("asynchronous") and not self.async_impl:
-            raise TypeError("no mount has a store with an asynchronous interface")
+        asynchronous = bool(kwargs.get("asynchronous"))
+        self.async_impl = asynchronous or any(map(_is_asynchronous, mounts.values()))
         self._given: dict[str, Any] = {
             name: kwargs[name] for name in ("asynchronous", "loop") if name in kwargs
         }
@@ -68,8 +68,7 @@ class MountsFileSystem(EnvelopeFileSystem):
             found = self.mounts[name]
             if "error" in found:
                 raise ConfigurationError(found["error"])
-            given = self._given if _is_asynchronous(found) else {}
-            self._served[name] = EnvelopeFileSystem(**on_mount(name, found, given))
+            self._served[name] = EnvelopeFileSystem(**on_mount(name, found, self._given))
         return self._served[name]
 
     def ukey(self, path: str) -> str:
@@ -88,6 +87,12 @@ class MountsFileSystem(EnvelopeFileSystem):
         path = self._strip_protocol(path or "")
         for served in [self.serving(path)] if path else list(self._served.values()):
             served.invalidate_cache(path or None)
+
+    def behind(self, path: str) -> Behind:
+        return self.serving(path).behind(path)
+
+    def applies(self, path: str) -> dict[str, Any]:
+        return self.serving(path).applies(path)
 
     def to_dict(self, *, include_password: bool = True) -> dict[str, Any]:  # noqa: ARG002 - none here
         """As fsspec's, with the keys of each mount as their configuration."""
@@ -206,9 +211,7 @@ class _Files:
     def open_writer(
         self, path: str, overwrite: bool, autocommit: bool = True, loop: Any = None, **kwargs: Any
     ) -> Any:
-        served = self._serving(path)
-        loop = loop if served.async_impl else None
-        return served._files.open_writer(path, overwrite, autocommit, loop, **kwargs)
+        return self._files(path).open_writer(path, overwrite, autocommit, loop, **kwargs)
 
     def compressed(self, inner: Any, path: str, mode: str, compression: str) -> Any:
         return self._files(path).compressed(inner, path, mode, compression)
@@ -290,7 +293,7 @@ def _copied(
         yield from other._files.changed("makedirs", second, exist_ok=True)
         return
     loops = one._files._current_loop(), other._files._current_loop()
-    yield Work(partial(_anew, one, first, other, second, loops, options))
+    yield Work(partial(_anew, one, first, other, second, loops, options), True)
 
 
 def _anew(

@@ -237,8 +237,6 @@ def test_a_chain_is_one_instance_for_all_its_urls(store: Store) -> None:
 
 
 def test_without_blocking_an_event_loop(store: Store, tmp_path: Path) -> None:
-    if not store.raw.async_impl:
-        pytest.skip("this store has no asynchronous interface")
     (tmp_path / "a.bin").write_bytes(data := os.urandom(9_000_000))
 
     async def use() -> None:
@@ -284,3 +282,14 @@ def test_open_on_the_loop_that_would_do_the_reading_is_refused_and_does_not_hang
     for mode in ("rb", "wb"):
         with pytest.raises(NotImplementedError, match="event loop"):
             fsspec.asyn.sync(store.fs.loop, opened, mode)
+
+
+def test_many_files_move_between_tenants_at_once(store: Store) -> None:
+    """Each is encrypted anew on a thread that waits for others: as many as there are threads."""
+    fs = store.filesystem(rules=RULES, root=store.root)
+    names = [f"acme/in/{i}.bin" for i in range(24)]
+    fs.pipe({store.path(name): name.encode() * 100_000 for name in names})
+    fs.cp(store.path("acme/in"), store.path("beta/out"), recursive=True)
+    for name in names:
+        copied = store.path(name.replace("acme/in", "beta/out"))
+        assert fs.cat_file(copied) == name.encode() * 100_000

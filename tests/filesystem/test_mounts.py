@@ -358,10 +358,6 @@ def test_stores_with_and_without_asynchronous_interface_go_together(
     all_mounts: Any, store: Store
 ) -> None:
     assert all_mounts.async_impl == store.raw.async_impl
-    if not store.raw.async_impl:
-        with pytest.raises(TypeError, match="asynchronous"):
-            fsspec.filesystem("envelope", asynchronous=True)
-        return
 
     async def use() -> None:
         fs = fsspec.filesystem("envelope", asynchronous=True)
@@ -370,9 +366,14 @@ def test_stores_with_and_without_asynchronous_interface_go_together(
         await fs._cp_file("local/b.bin", "lake/c.bin")
         paths = ["lake/a.bin", "local/a.bin", "local/b.bin", "lake/c.bin"]
         assert await fs._cat_ranges(paths, [0] * 4, [300_000] * 4) == [DATA[:300_000]] * 4
-        await fs.serving("lake").fs._s3.close()
+        assert sorted(await fs._find("local")) == ["local/a.bin", "local/b.bin"]
+        if store.protocol == "s3":
+            await fs.serving("lake").fs._s3.close()
 
     asyncio.run(use())
+    if store.protocol == "abfs":  # its clients keep the loop, and the next test has another one
+        type(store.raw).clear_instance_cache()
+        EnvelopeFileSystem.clear_instance_cache()
 
 
 def test_a_forked_child_goes_on_with_mounts_on_local_folders(
