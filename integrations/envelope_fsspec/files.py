@@ -20,8 +20,9 @@ from envelope.errors import IntegrityError, NotEncrypted
 from envelope.sealing import Sealing
 from envelope.sinks import LocalSink, Sink, open_sink, publishing
 from envelope.sources import open_source
+from envelope_fsspec.calls import Calls
 from envelope_fsspec.reading import ObjectReader, Opened
-from envelope_fsspec.sinks import SMALL, Spooled
+from envelope_fsspec.sinks import RECOGNISED, SMALL, is_of_files, sink_for
 from envelope_fsspec.steps import Steps, Together, Work, is_asynchronous, run, run_async, workers
 from envelope_fsspec.stored import Span, check_geometry, cut, open_span
 from envelope_fsspec.target import Plain, Target
@@ -82,11 +83,6 @@ class Files:
             return workers().submit(getattr(self._store, method), *args, **kwargs)
         call = getattr(self._store, "_" + method)(*args, **kwargs)
         return asyncio.run_coroutine_threadsafe(call, loop)
-
-    def _call(self, loop: Loop, method: str, *args: Any, **kwargs: Any) -> Any:
-        if loop is None:
-            return getattr(self._store, method)(*args, **kwargs)
-        return self._submit(loop, method, *args, **kwargs).result()
 
     def _run(self, loop: Loop, operation: Steps[Any]) -> Any:
         if loop is None:
@@ -164,8 +160,8 @@ class Files:
                 os.makedirs(os.path.dirname(stored), exist_ok=True)
             # Not synced to the disk: as the files that fsspec writes.
             return LocalSink(stored, overwrite=overwrite, durable=False, mode=None)
-        call = partial(self._call, loop)
-        return Spooled(call, stored, path, overwrite=overwrite, options=dict(options))
+        calls = Calls(self._store, loop)
+        return sink_for(calls, stored, path, overwrite=overwrite, options=options)
 
     def compressed(self, inner: Any, path: str, mode: str, compression: str) -> Any:
         """A file that is compressed before it is encrypted."""
@@ -197,12 +193,40 @@ class Files:
     def _upload(
         self, stored: str, path: str, sealed: bytes, mode: str, kwargs: Mapping[str, Any]
     ) -> Steps[None]:
+        if len(sealed) > SMALL or is_of_files(self._store):
+            loop = self._current_loop()
+            yield Work(partial(self._in_parts, path, sealed, mode == "overwrite", loop, kwargs))
+            self._target.forget(path)
+            return
         exclusive = {"mode": mode} if mode == "create" else {}
         try:
             yield self._target.ask("pipe_file", stored, sealed, **exclusive, **kwargs)
-        except FileExistsError:
-            raise FileExists("the target exists", path=path) from None
+        except Exception as error:
+            self._target.forget(path)
+            if not (yield from self._is_there(stored, sealed)):
+                if isinstance(error, FileExistsError) or (
+                    exclusive and (yield self._target.ask("exists", stored))
+                ):
+                    raise FileExists("the target exists", path=path) from None
+                raise
         self._target.forget(path)
+
+    def _is_there(self, stored: str, sealed: bytes) -> Steps[bool]:
+        """Whether it was written, and only the answer got lost (:mod:`envelope_fsspec.sinks`)."""
+        start = sealed[:RECOGNISED]
+        try:
+            found = yield self._target.ask("cat_file", stored, start=0, end=len(start))
+        except Exception:
+            return False  # the error of the upload says what is wrong
+        return bytes(found) == start
+
+    def _in_parts(
+        self, path: str, sealed: bytes, overwrite: bool, loop: Loop, options: Mapping[str, Any]
+    ) -> None:
+        view = memoryview(sealed)
+        with exclusively(), publishing(self._sink(path, overwrite, loop, options)) as sink:
+            for start in range(0, len(view), _PIECE):
+                sink.write_at(start, view[start : start + _PIECE])
 
     def _write_local(self, path: str, value: Any, overwrite: bool) -> None:
         with self.open_writer(path, overwrite) as writer:

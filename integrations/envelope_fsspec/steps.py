@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -21,7 +21,17 @@ from fsspec.implementations.dirfs import DirFileSystem
 
 from envelope import runtime
 
-__all__ = ["Ask", "Steps", "Together", "Work", "is_asynchronous", "run", "run_async", "workers"]
+__all__ = [
+    "Ask",
+    "Steps",
+    "Together",
+    "Wait",
+    "Work",
+    "is_asynchronous",
+    "run",
+    "run_async",
+    "workers",
+]
 
 T = TypeVar("T")
 Steps = Generator[Any, Any, T]
@@ -42,9 +52,21 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Something that computes, or that calls a vault."""
+    """Something that computes, or that calls a vault.
+
+    ``waits`` says that it runs operations itself and waits for them: it has threads of its own,
+    since those that it waits for need the others.
+    """
 
     function: Callable[[], Any]
+    waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The result of what another operation is doing; takes no thread to wait in."""
+
+    future: Future[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +85,7 @@ class _Workers:
 
     def __init__(self) -> None:
         self.pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="envelope-fsspec")
+        self.waiting = ThreadPoolExecutor(_THREADS, thread_name_prefix="envelope-fsspec-waiting")
 
 
 def workers() -> ThreadPoolExecutor:
@@ -101,6 +124,8 @@ def _now(wanted: Any) -> Any:
         return getattr(wanted.store, wanted.method)(*wanted.args, **wanted.kwargs)
     if isinstance(wanted, Work):
         return wanted.function()
+    if isinstance(wanted, Wait):
+        return wanted.future.result()
     results: list[Any] = []
     for operation in wanted.operations:
         try:
@@ -136,7 +161,12 @@ async def _soon(wanted: Any) -> Any:
         call = partial(getattr(wanted.store, wanted.method), *wanted.args, **wanted.kwargs)
         return await loop.run_in_executor(workers(), call)
     if isinstance(wanted, Work):
-        return await loop.run_in_executor(workers(), wanted.function)
+        threads = runtime.current().state(_Workers)
+        pool = threads.waiting if wanted.waits else threads.pool
+        return await loop.run_in_executor(pool, wanted.function)
+    if isinstance(wanted, Wait):
+        # Shielded: who gives up waiting must not cancel it for the others.
+        return await asyncio.shield(asyncio.wrap_future(wanted.future))
     return await asyncio.gather(
         *map(run_async, wanted.operations), return_exceptions=wanted.settled
     )
