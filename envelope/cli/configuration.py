@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
-from envelope.cli.options import KeyOptions
+import typer
+
+from envelope.cli.filing import stores_of
+from envelope.cli.options import ContextOptions, KeyOptions
 from envelope.cli.output import Output, columns
 from envelope.cli.probing import finish, probe_keys
 from envelope.cli.signatures import examples
+from envelope.cli.stores import StorageOptions, enveloped
+from envelope.errors import ConfigurationError
 
 __all__ = ["show", "test"]
 
@@ -41,11 +46,11 @@ def show(out: Output) -> None:
     lines += ["", "In force:", *(f"  {line}" for line in columns(shown or [("nothing", "")]))]
     document = found.to_json()
     if found.mounts:
-        rows = [
+        listed = [
             (f"  envelope://{name}/", str(mount.get("url")), _keys(mount))
             for name, mount in sorted(document["mounts"].items())
         ]
-        lines += ["", "Mounts:", *columns(rows)]
+        lines += ["", "Mounts:", *columns(listed)]
     out.answer(document, *lines)
 
 
@@ -59,7 +64,55 @@ def _keys(mount: Mapping[str, Any]) -> str:
     return ", ".join(map(json.dumps, named)) or "keys of the configuration"
 
 
-@examples("envelope config test", "envelope config test --key azurekeyvault://acme/lake")
-def test(out: Output, keys: KeyOptions) -> int:
-    """Try the configuration: wrap and unwrap a throw-away key with each of its keys."""
-    return finish(out, probe_keys(keys.ring(out)))
+@examples(
+    "envelope config test",
+    "envelope config test --key azurekeyvault://acme/lake",
+    "envelope config test envelope://lake/acme/orders.parquet",
+)
+def test(
+    out: Output,
+    keys: KeyOptions,
+    context: ContextOptions,
+    storage: StorageOptions,
+    path: Annotated[
+        str | None,
+        typer.Argument(metavar="[URL]", help="Of a mount or a chain; no file has to be there."),
+    ] = None,  # noqa: PT028 - a command of this name, and no test
+) -> int:
+    """Try the configuration: wrap and unwrap a throw-away key with each of its keys.
+
+    With a URL of a mount or a chain, tell which rule, keys, context and geometry hold for it
+    instead, and call no key: `envelope doctor URL` does.
+    """
+    if path is None:
+        return finish(out, probe_keys(keys.ring(out)))
+    if not enveloped(path):
+        raise ConfigurationError(
+            f"{path!a} lies in no mount and no chain, so no rule is for it",
+            next_step="Give envelope://MOUNT/… or envelope::STORE://….",
+        )
+    place = stores_of(out, storage, [path], keys, context).at(path)
+    found = {**place.fs.applies(place.path), "path": path}
+    out.answer(found, *columns(_applying(found)))
+    return 0
+
+
+def _applying(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    rule = found["rule"]
+    if found["mount"]:
+        yield "mount", found["mount"]
+    yield "stored at", found["url"]
+    if rule is None:
+        yield "rule", "none: all files have the same keys"
+    else:
+        names = "".join(f", {name} = {text}" for name, text in rule["names"].items())
+        yield "rule", f"{rule['number']}: {rule['match']}{names}"
+    yield "encrypts to", ", ".join(found["encrypt_to"]) or "nothing: it is for reading"
+    yield "trusts", ", ".join(found["decrypt_with"]) or "nothing: it is for writing"
+    for name, value in found["context"].items():
+        yield "context", f"{name}={value}"
+    yield "header", f"{found['header_size']} B"
+    yield "segments", f"{found['segment_length']} B"
+    yield "names", found["names"]
+    until = f", until {found['plaintext_until']}" if found["plaintext_until"] else ""
+    yield "plain files", f"{found['on_plaintext']}{until}"

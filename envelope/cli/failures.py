@@ -20,6 +20,12 @@ _STEPS = {
 }
 
 
+_CLIENTS = frozenset(
+    ["adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "paramiko", "s3fs"]
+)
+"""Packages of stores' clients, which do not all translate their errors."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """What went wrong, with which input, and what to do.
@@ -72,6 +78,9 @@ def explained(error: BaseException, path: str | None = None) -> Failure:
         step = "Check the URL, or install the package that serves it."
         return Failure("ENV-CONFIG", path, str(error), step, 2, False)
     text = f"{type(error).__name__}: {error}"
+    if type(error).__module__.partition(".")[0] in _CLIENTS:
+        step = "The store's own client says so: check its credentials and its options."
+        return Failure("EIO", path, text, step, 7, False)
     step = "This is a defect of envelope: run again with --debug, and report what it shows."
     return Failure("INTERNAL", path, text, step, 1, False)
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from envelope.cli.stores import Place, enveloped
 from envelope.cli.targets import Direction, adding, in_place
-from envelope.errors import ConfigurationError, FileChanged
+from envelope.errors import AlreadyExists, ConfigurationError, FileChanged
 
 if TYPE_CHECKING:
     from envelope.ring import KeyRing
 
-__all__ = ["Handover", "Side"]
+__all__ = ["Handover", "Side", "refuse_same", "sink_of", "source_of", "state_of"]
 
 Side = str | Place
 """A local path, or a place behind a URL."""
@@ -50,12 +50,12 @@ class Handover:
         Raises:
             ConfigurationError: The two are the same file, or cannot be the two sides of this.
         """
-        _refuse_same(source, target)
+        refuse_same(source, target)
         if direction.naming is adding:
             assert target is not None  # noqa: S101 - a new file has a name
             given = {**self.trust(target), **self._geometry(target)}
             to = _sink(target, overwrite, behind=True)
-            return {"source": _source(source), "target": to, **given}
+            return {"source": source_of(source), "target": to, **given}
         if direction.naming is in_place:
             if isinstance(target, Place) and enveloped(target.url):
                 raise ConfigurationError(
@@ -70,7 +70,7 @@ class Handover:
                 to = None if isinstance(to, str) else to
             return {"source": self.stored(source), "target": to, **given}
         assert target is not None  # noqa: S101 - as above
-        to = _sink(target, overwrite, behind=False)
+        to = sink_of(target, overwrite)
         return {"source": self.stored(source), "target": to, **self.trust(source)}
 
     def trust(self, sealed: Side) -> dict[str, Any]:
@@ -102,10 +102,44 @@ class Handover:
         return {} if length is None else {"segment_length": length}
 
 
-def _source(plain: Side) -> Any:
+def source_of(plain: Side) -> Any:
+    """Plaintext, as the verbs take a source. A mount's or a chain's file is decrypted."""
     if not isinstance(plain, Place):
         return plain
     return _opened(plain.fs, plain.path, plain.url, pinned=True)
+
+
+def sink_of(plain: Side, overwrite: bool) -> Any:
+    """A place for plaintext, as the verbs take a target. A mount or a chain encrypts it."""
+    if isinstance(plain, Place) and enveloped(plain.url):
+        return _Encrypting(plain, overwrite)
+    return _sink(plain, overwrite, behind=False)
+
+
+class _Encrypting:
+    """A :class:`envelope.sinks.Sink` that encrypts as it is written to: nothing waits in plain."""
+
+    parallel = False
+
+    def __init__(self, place: Place, overwrite: bool) -> None:
+        self.name = place.url
+        try:
+            self._writer = place.fs.open(place.path, "wb" if overwrite else "xb")
+        except FileExistsError as error:
+            raise AlreadyExists("the target exists", path=place.url) from error
+
+    def write_at(self, _offset: int, data: memoryview) -> None:
+        self._writer.write(data)
+
+    def commit(self) -> None:
+        try:
+            self._writer.commit()
+        except FileExistsError as error:
+            raise AlreadyExists("the target was made meanwhile", path=self.name) from error
+
+    def abort(self) -> None:
+        if not self._writer.closed:
+            self._writer.abort()
 
 
 def _sink(target: Side, overwrite: bool, *, behind: bool) -> Any:
@@ -136,11 +170,11 @@ def _opened(fs: Any, path: str, url: str, *, pinned: bool = False) -> Any:
         """Plaintext: no tag shows that it was changed, so the store is asked at the end."""
 
         def __init__(self) -> None:
-            self._before = _state(fs, path)
+            self._before = state_of(fs, path)
             super().__init__(fs.open(path, "rb"), url, owned=True)
 
         def check_unchanged(self) -> None:
-            if _state(fs, path) != self._before:
+            if state_of(fs, path) != self._before:
                 raise FileChanged("the file was changed while it was read", path=url)
 
     return Pinned()
@@ -152,14 +186,19 @@ _STATE = (
 )  # fmt: skip
 
 
-def _state(fs: Any, path: str) -> tuple[Any, ...]:
+def state_of(fs: Any, path: str) -> tuple[Any, ...]:
     """What changes when a stored file is written to."""
     fs.invalidate_cache(fs._parent(path))
     info = fs.info(path)
     return tuple(info.get(name) for name in _STATE)
 
 
-def _refuse_same(source: Side, target: Side | None) -> None:
+def refuse_same(source: Side, target: Side | None) -> None:
+    """Refuse two sides that are one stored file.
+
+    Raises:
+        ConfigurationError: They are.
+    """
     if not isinstance(source, Place) or not isinstance(target, Place):
         return
     if source.store == target.store:

@@ -80,3 +80,33 @@ def test_show_lists_mounts_and_hides_the_options_of_their_stores(
         "keys of the profile prod",
         "keys of the configuration",
     ]
+
+
+def test_test_tells_what_holds_for_a_path(
+    lake: Cli, mounts: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ENVELOPE_KEYS")
+    mounts(
+        '[mount.a]\nurl = "memory://a"\nbind_path = true\non_plaintext = "read"\n'
+        'plaintext_until = "2099-01-31"\n'
+        '[[mount.a.rules]]\nmatch = "open/**"\nencrypt_to = ["local:lake"]\n'
+        '[[mount.a.rules]]\nmatch = "{tenant}/**"\nkeys = ["local:{tenant}"]\n'
+        'context = {tenant = "{tenant}"}\n'
+    )
+    [found] = lake.objects("config", "test", "envelope://a/acme/x", schema="applies")
+    assert found["rule"] == {"number": 2, "match": "{tenant}/**", "names": {"tenant": "acme"}}
+    assert (found["encrypt_to"], found["decrypt_with"]) == (["local:acme"], ["local:acme"])
+    assert found["context"] == {"tenant": "acme", "path": "acme/x"}
+    said = lake("config", "test", "envelope://a/open/x").out
+    assert "rule         1: open/**" in said
+    assert "trusts       nothing" in said
+    assert "plain files  read, until 2099-01-31" in said
+    assert "no rule matches" in lake("config", "test", "envelope://a/UPPER/x", status=2).err
+    assert "no mount and no chain" in lake("config", "test", "s3://b/x", status=2).err
+
+
+def test_test_tells_what_options_make_of_a_chain(lake: Cli) -> None:
+    given = ("envelope::memory://a/x", "--key", "local:none", "-c", "a=b")
+    [found] = lake.objects("config", "test", *given, schema="applies")
+    assert (found["encrypt_to"], found["context"]) == (["local:none"], {"a": "b"})
+    assert (found["mount"], found["rule"]) == (None, None)

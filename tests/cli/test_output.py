@@ -40,6 +40,14 @@ def test_the_operating_systems_errors_have_its_names() -> None:
     assert explained(OSError("odd")).lines()[0] == "envelope: odd [EIO]"
 
 
+def test_what_a_stores_client_raises_is_no_defect_of_ours() -> None:
+    from botocore.exceptions import NoCredentialsError
+
+    failure = explained(NoCredentialsError(), "s3://b/x")
+    assert (failure.exit, failure.error, failure.path) == (7, "EIO", "s3://b/x")
+    assert "credentials" in failure.next_step
+
+
 def test_a_path_is_not_said_twice() -> None:
     error = errors.Tampered("/x/file: segment 3 does not hold", path="/x/file")
     assert explained(error).lines()[0].count("/x/file") == 1

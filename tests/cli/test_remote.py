@@ -330,3 +330,30 @@ def test_options_of_stores_are_an_object_and_go_with_urls(lake: Cli) -> None:
         assert "no JSON object" in said.err
     said = lake("encrypt", "plain", "--out", "y", "--storage-options", '{"s3": {}}', status=2)
     assert "go with URLs" in said.err
+
+
+def test_plaintext_that_goes_into_a_mount_never_waits_in_plain(
+    mounted: Far, lake: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tempfile
+
+    waited = []
+    unlink = os.unlink
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def looking(path: Any, *args: Any, **kwargs: Any) -> None:
+        if os.path.isfile(path) and ".env1tmp" in str(path):
+            waited.append(DATA in Path(path).read_bytes())
+        unlink(path, *args, **kwargs)
+
+    Path("plain").write_bytes(DATA * 700)  # more than what is kept in memory
+    monkeypatch.setenv("ENVELOPE_KEYS", "local:lake")
+    lake("encrypt", "plain")
+    monkeypatch.setattr(os, "unlink", looking)
+    lake("decrypt", "plain.env1", "--out", "envelope://lake/acme/x")
+    assert not any(waited)
+    assert lake("cat", "envelope://lake/acme/x").out.encode() == DATA * 700
+    assert (
+        "[ENV-EXISTS]"
+        in lake("decrypt", "plain.env1", "--out", "envelope://lake/acme/x", status=2).err
+    )
