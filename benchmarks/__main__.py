@@ -24,6 +24,7 @@ from benchmarks.reflinks import mounted, shares_blocks
 from benchmarks.render import as_text, summary
 from benchmarks.results import Table
 from benchmarks.rewraps import rewraps
+from benchmarks.stores import far, s3
 from benchmarks.streams import alone, beside_a_busy_thread
 from benchmarks.values import values
 from benchmarks.whole_files import on_disk, on_tmpfs
@@ -42,6 +43,8 @@ MEASURES: dict[str, Callable[[Plan], Table]] = {
     "rewrap": rewraps,
     "imports": imports,
     "azure": azure,
+    "far": far,
+    "s3": s3,
     "peers": peers,
 }
 

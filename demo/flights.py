@@ -15,6 +15,7 @@ import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
+import lake
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -87,6 +88,8 @@ def tour() -> None:
     say("Disable the old version: everything still opens, by the new one.")
     shell(f"envelope keys disable {old}")
     shell("envelope verify flights.csv.env1 flights.parquet.env1")
+
+    lake.scene(pd.read_csv(csv), KEY, say)
 
     say("How fast is it, beside a plain copy? Best of five, with the file in memory.")
     timings(csv, csv_enc)
