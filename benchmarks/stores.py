@@ -127,13 +127,11 @@ def _both(
     what: str,
     target: float | None,
     run: Callable[[str], object],
-    prepare: Callable[[str], object] = lambda side: None,
 ) -> Row:
     """One row: ``run("sealed")`` over ``run("plain")``, with nothing remembered before either."""
 
     def fresh(side: str) -> None:
         pair.fs(side).invalidate_cache()
-        prepare(side)
         if pair.counts is not None:
             pair.counts()
 
