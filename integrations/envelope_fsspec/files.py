@@ -21,6 +21,7 @@ from envelope.sealing import Sealing
 from envelope.sinks import LocalSink, Sink, open_sink, publishing
 from envelope.sources import open_source
 from envelope_fsspec.calls import Calls
+from envelope_fsspec.naming import Naming, prepared
 from envelope_fsspec.reading import ObjectReader, Opened
 from envelope_fsspec.sinks import RECOGNISED, SMALL, is_of_files, sink_for
 from envelope_fsspec.steps import Steps, Together, Work, is_asynchronous, run, run_async, workers
@@ -53,6 +54,11 @@ class Files:
         self._store = target.store
         self._loop = loop
         self._local = isinstance(target.store, LocalFileSystem)
+
+    @property
+    def naming(self) -> Naming | None:
+        """The name key, where names are encrypted."""
+        return self._target.naming
 
     # --- Calling the store from where its loop is not running -----------------------------------
 
@@ -97,10 +103,12 @@ class Files:
         Raises:
             EnvelopeError: See :meth:`envelope_fsspec.target.Target.opened`.
         """
+        loop = loop or self._other_loop()
+        if self.naming is not None:
+            self._run(loop, self.naming.ready())
         stored = self._target.stored(path)
         if self._local:
             return self._open_local(path, stored)
-        loop = loop or self._other_loop()
         try:
             opened: Opened = self._run(loop, self._target.opened(path))
         except Plain:
@@ -138,12 +146,14 @@ class Files:
         self, path: str, overwrite: bool, autocommit: bool = True, loop: Loop = None, **kwargs: Any
     ) -> ObjectWriter:
         """A file object that publishes what is written to it, whole, when it is closed."""
+        loop = (loop if is_asynchronous(self._store) else None) or self._other_loop()
+        if self.naming is not None:
+            self._run(loop, self._target.writing(path))
         outgoing = self._target.begin(path)
         for name in _FOR_READERS:
             kwargs.pop(name, None)
-        loop = loop if is_asynchronous(self._store) else None
         with exclusively():
-            sink = self._sink(path, overwrite, loop or self._other_loop(), kwargs)
+            sink = self._sink(path, overwrite, loop, kwargs)
         return ObjectWriter(
             outgoing,
             sink,
@@ -177,6 +187,7 @@ class Files:
 
     # --- Whole files ----------------------------------------------------------------------------
 
+    @prepared
     def pipe_file(
         self, path: str, value: Any, mode: str = "overwrite", **kwargs: Any
     ) -> Steps[None]:
@@ -186,6 +197,7 @@ class Files:
         if self._local:
             yield Work(partial(self._write_local, path, value, mode == "overwrite"))
             return
+        yield from self._target.writing(path)
         stored = self._target.stored(path)
         sealed = yield from self._target.sealed(path, value)
         yield from self._upload(stored, path, sealed, mode, kwargs)
@@ -232,6 +244,7 @@ class Files:
         with self.open_writer(path, overwrite) as writer:
             writer.write(value)
 
+    @prepared
     def put_file(
         self,
         lpath: Any,
@@ -247,10 +260,12 @@ class Files:
         size = os.stat(lpath).st_size if isinstance(lpath, (str, os.PathLike)) else None
         callback.set_size(size)
         if size is not None and size <= SMALL and not self._local:
+            yield from self._target.writing(rpath)
             sealed = yield Work(partial(self._sealed_file, os.fspath(lpath), rpath))
             yield from self._upload(self._target.stored(rpath), rpath, sealed, mode, kwargs)
         else:
             loop = self._current_loop()
+            yield from self._target.writing(rpath)
             yield Work(partial(self._stream, lpath, rpath, mode == "overwrite", loop, kwargs), True)
             self._target.forget(rpath)
         callback.absolute_update(size or 0)
@@ -274,6 +289,7 @@ class Files:
         finally:
             source.close()
 
+    @prepared
     def get_file(
         self,
         rpath: str,
@@ -348,6 +364,7 @@ class Files:
 
     # --- Names ----------------------------------------------------------------------------------
 
+    @prepared
     def cp_file(self, first: str, second: str, **kwargs: Any) -> Steps[None]:
         """Copy in the store, within one key domain; else decrypt and encrypt anew."""
         target, policy = self._target, self._target.policy
@@ -374,18 +391,30 @@ class Files:
             while piece := reader.read(_PIECE):
                 writer.write(piece)
 
+    @prepared
     def changed(self, method: str, path: str, **kwargs: Any) -> Steps[None]:
         """Have the store do something to a name, and forget what was known of it."""
+        if method in ("mkdir", "makedirs"):
+            yield from self._target.writing(path)
         yield self._target.ask(method, self._target.stored(path), **kwargs)
         self._target.forget(path)
 
+    @prepared
     def rm(
         self, path: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any
     ) -> Steps[None]:
         """Remove files; folders with all that is below them where ``recursive``."""
         paths = [path] if isinstance(path, str) else list(path)
         stored = [self._target.stored(item) for item in paths]
+        naming = self._target.naming
+        if naming is not None and recursive and naming.root in stored:
+            # Other processes hold the name key and go on writing under it: it stays.
+            below = yield from naming.beside()
+            stored = [item for item in stored if item != naming.root] + below
+            maxdepth = None if maxdepth is None else max(1, maxdepth - 1)
+            path = paths
         given = stored[0] if isinstance(path, str) else stored
-        yield self._target.ask("rm", given, recursive=recursive, maxdepth=maxdepth, **kwargs)
+        if stored:
+            yield self._target.ask("rm", given, recursive=recursive, maxdepth=maxdepth, **kwargs)
         for item in paths:
             self._target.forget(item)

@@ -279,17 +279,23 @@ class EnvelopeFileSystem(AsyncFileSystem, ChainedFileSystem, metaclass=_Resolvin
 
     def ukey(self, path: str) -> str:
         """Changes with the stored file, by whatever the store tells: ETag, times."""
-        return str(self.fs.ukey(self.target.stored(self._strip_protocol(path))))
+        return str(self.fs.ukey(self._located(path)))
 
     def checksum(self, path: str) -> int:
         """Changes with the stored file; no checksum of the plaintext."""
-        return int(self.fs.checksum(self.target.stored(self._strip_protocol(path))))
+        return int(self.fs.checksum(self._located(path)))
 
     def created(self, path: str) -> Any:
-        return self.fs.created(self.target.stored(self._strip_protocol(path)))
+        return self.fs.created(self._located(path))
 
     def modified(self, path: str) -> Any:
-        return self.fs.modified(self.target.stored(self._strip_protocol(path)))
+        return self.fs.modified(self._located(path))
+
+    def _located(self, path: str) -> str:
+        """The store's path, for a call of the store from here."""
+        path = self._strip_protocol(path)
+        named = self.target.naming is not None
+        return str(self._run(self.target.located(path)) if named else self.target.stored(path))
 
     def sign(self, path: str, expiration: int = 100, **kwargs: Any) -> NoReturn:
         """Never: the URL would hand out ciphertext."""
@@ -514,6 +520,7 @@ class EnvelopeFileSystem(AsyncFileSystem, ChainedFileSystem, metaclass=_Resolvin
         Raises:
             ConfigurationError: No rule matches the path.
         """
+        self._located(path)
         return Behind.of(self.target, self._strip_protocol(path))
 
     def applies(self, path: str) -> dict[str, Any]:
@@ -522,6 +529,7 @@ class EnvelopeFileSystem(AsyncFileSystem, ChainedFileSystem, metaclass=_Resolvin
         Raises:
             ConfigurationError: No rule matches the path.
         """
+        self._located(path)
         return described(self.target, self._strip_protocol(path), self.mount)
 
     def to_dict(self, *, include_password: bool = True) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from envelope.errors import ConfigurationError
+from envelope_fsspec.names import Names
 
 __all__ = ["Paths"]
 
@@ -21,18 +22,26 @@ class Paths:
         shown: What users' paths start with: a mount's name; empty in a chain.
         base: What stands for it in the store.
         root: In a chain, the folder that rules and bound paths are relative to.
+
+    Where names are encrypted, the methods are given the root's :class:`Names`.
     """
 
     shown: str = ""
     base: str = ""
     root: str = ""
 
-    def stored(self, path: str) -> str:
+    def stored(self, path: str, names: Names | None = None) -> str:
         """The store's path for a user's.
 
         Raises:
-            ConfigurationError: It is not below the mount.
+            ConfigurationError: It is not below the mount, or the root; or it has a part that
+                cannot be encrypted.
+            LimitExceeded: A part is too long to be encrypted.
         """
+        if names is not None:
+            below = self.below(path)
+            top = self.top(path)
+            return f"{top.rstrip('/')}/{names.stored(below)}" if below else top
         if not self.shown:
             return path
         below = self._below(path)
@@ -40,13 +49,33 @@ class Paths:
             raise ConfigurationError(f"{path!a} has a part . or .., which no mount takes")
         return f"{self.base.rstrip('/')}/{below}" if below else self.base
 
-    def plain(self, stored: str) -> str:
-        """The user's path for the store's."""
-        if not self.shown:
+    def plain(self, stored: str, names: Names | None = None) -> str | None:
+        """The user's path for the store's; ``None`` for a name that does not decrypt."""
+        if not self.shown and names is None:
             return stored
-        base = self.base.strip("/")
+        top = self.top(stored)
+        base = top.strip("/")
         below = stored.strip("/")[len(base) :].strip("/") if base else stored.strip("/")
-        return f"{self.shown}/{below}" if below else self.shown
+        shown = self.shown or top
+        if not below:
+            return shown
+        found = below if names is None else names.plain(below)
+        return None if found is None else f"{shown}/{found}"
+
+    def top(self, path: str) -> str:
+        """What stands for the root in the store; with a leading slash where ``path`` has one."""
+        if self.shown:
+            return self.base
+        return ("/" if path.startswith("/") else "") + self.root
+
+    def below(self, path: str) -> str:
+        """The path below the root; empty for the root itself.
+
+        Raises:
+            ConfigurationError: It is not below it.
+        """
+        at_root = not self.shown and path.strip("/") == self.root
+        return "" if at_root else self.relative(path)
 
     def relative(self, path: str) -> str:
         """What rules match and what is bound: the path below the root.

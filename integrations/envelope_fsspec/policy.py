@@ -28,7 +28,8 @@ __all__ = ["OPTIONS", "Domain", "Policy"]
 
 OPTIONS = (
     "keys", "encrypt_to", "decrypt_with", "rules", "root", "context", "bind_path", "header_size",
-    "segment_length", "sizes", "on_plaintext", "plaintext_until", "names", "threads", "timeout",
+    "segment_length", "sizes", "on_plaintext", "plaintext_until", "names", "names_keys", "threads",
+    "timeout",
 )  # fmt: skip
 """The options that make a policy, by their names for users."""
 
@@ -71,7 +72,9 @@ class Policy:
         self, options: Mapping[str, Any], base: Mapping[str, Mapping[str, Any]] | None = None
     ) -> None:
         given = {name: value for name, value in options.items() if value is not None}
-        self.root = str(given.get("root", "")).strip("/")
+        root = str(given.get("root", ""))
+        self.root = root.strip("/")
+        self.rooted = root.startswith("/")
         self.context = validated(given.get("context"))
         self.bind_path = _one_of("bind_path", given.get("bind_path", False), (False, True))
         self.sizes = _one_of("sizes", given.get("sizes", "geometry"), ("geometry", "exact"))
@@ -106,17 +109,42 @@ class Policy:
             self.ring = _ring(given, None if size is None else int(size))
             self.header_size = self.ring.limits.header_size
         self.layout = Layout(self.header_size, segment_length)
+        self._names_ring = self._ring_of_names(given.get("names_keys"))
         self._text = resolvers.canonical(self._described())
 
-    def domain(self, relative: str) -> Domain:
+    def _ring_of_names(self, keys: Any) -> KeyRing | None:
+        if self.names == "plain":
+            if keys is not None:
+                raise ConfigurationError('names_keys goes with names="encrypt"')
+        elif keys is not None:
+            return _ring({"keys": keys}, None)
+        elif self.ring is None:
+            raise ConfigurationError(
+                'names="encrypt" with rules needs names_keys: the keys of the name key, which '
+                "no rule has"
+            )
+        return None
+
+    @property
+    def names_ring(self) -> KeyRing:
+        """Whose the name key is, where names are encrypted."""
+        ring = self._names_ring or self.ring
+        assert ring is not None  # noqa: S101 - see _ring_of_names
+        return ring
+
+    def domain(self, relative: str, bound: str | None = None) -> Domain:
         """What holds for a path below the root.
+
+        Args:
+            relative: The path, which rules match.
+            bound: What is bound instead: the stored path, where names are encrypted.
 
         Raises:
             ConfigurationError: No rule matches it, or it leaves the root.
         """
         context = dict(self.context)
         if self.bind_path:
-            context["path"] = relative
+            context["path"] = relative if bound is None else bound
         if self.ring is not None:
             return Domain(self.ring, context, None, self.bind_path)
         if any(part in ("", ".", "..") for part in relative.split("/")):
@@ -165,6 +193,8 @@ class Policy:
         config = self._described()
         if self.ring is not None:
             config["keys"] = self.ring.to_config()
+        if self._names_ring is not None:
+            config["names_keys"] = self._names_ring.to_config()
         return config
 
     @classmethod
@@ -175,7 +205,7 @@ class Policy:
 
     def _described(self) -> dict[str, Any]:
         described: dict[str, Any] = {
-            "root": self.root,
+            "root": "/" + self.root if self.rooted else self.root,
             "context": self.context,
             "bind_path": self.bind_path,
             "header_size": self.header_size,
@@ -192,6 +222,8 @@ class Policy:
             described["base"] = self._base
         else:
             described["keys"] = repr(self.ring)  # with what no configuration can hold told apart
+        if self._names_ring is not None:
+            described["names_keys"] = repr(self._names_ring)
         return described
 
     def __repr__(self) -> str:
@@ -204,9 +236,12 @@ class Policy:
         return hash(self._text)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self.ring is None:
-            return Policy.from_config, (self.to_config(),)
-        return Policy.from_config, ({**self._described(), "keys": self.ring},)
+        config = self._described()
+        if self.ring is not None:
+            config["keys"] = self.ring
+        if self._names_ring is not None:
+            config["names_keys"] = self._names_ring
+        return Policy.from_config, (config,)
 
 
 def _ring(given: Mapping[str, Any], header_size: int | None) -> KeyRing:

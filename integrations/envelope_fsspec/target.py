@@ -15,6 +15,7 @@ from typing import Any
 from envelope import caller, events, message, runtime
 from envelope.caches import Cache
 from envelope.errors import (
+    ConfigurationError,
     EnvelopeError,
     FileChanged,
     IntegrityError,
@@ -26,6 +27,8 @@ from envelope.message import Incoming, Outgoing
 from envelope.reading import NOTHING
 from envelope.ring import Grant
 from envelope.sealing import seal_run
+from envelope_fsspec.names import Names
+from envelope_fsspec.naming import Naming, prepared
 from envelope_fsspec.places import Paths
 from envelope_fsspec.policy import Domain, Policy
 from envelope_fsspec.reading import Opened
@@ -83,14 +86,46 @@ class Target:
         self.policy = policy
         self.paths = paths
         self._identity = (policy, type(store).__name__, str(getattr(store, "_fs_token", "")))
+        self.naming: Naming | None = None
+        if policy.names == "encrypt":
+            if not (paths.shown or paths.root):
+                raise ConfigurationError('names="encrypt" in a chain needs root: see docs/names.md')
+            root = paths.top("/" if policy.rooted or store.root_marker == "/" else "")
+            self.naming = Naming(store, policy, root, self._identity)
 
     def domain(self, path: str) -> Domain:
         """What holds for a path."""
-        return self.policy.domain(self.paths.relative(path))
+        relative = self.paths.relative(path)
+        names = self._names(path) if self.policy.bind_path else None
+        return self.policy.domain(relative, None if names is None else names.stored(relative))
 
     def stored(self, path: str) -> str:
-        """The store's path."""
-        return self.paths.stored(path)
+        """The store's path. Where names are encrypted, only within an operation.
+
+        Raises:
+            FileNotFoundError: There is no name key, so no file below the root either.
+        """
+        if self.naming is not None and not self.paths.below(path):
+            return self.paths.top(path)
+        return self.paths.stored(path, self._names(path))
+
+    def _names(self, path: str) -> Names | None:
+        if self.naming is None:
+            return None
+        if self.naming.names is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return self.naming.names
+
+    @prepared
+    def located(self, path: str) -> Steps[str]:
+        """As :meth:`stored`, for who is in no operation."""
+        yield from ()
+        return self.stored(path)
+
+    def writing(self, path: str) -> Steps[None]:
+        """What comes before something new below the root: its name key, where it needs one."""
+        if self.naming is not None and self.paths.below(path):
+            yield from self.naming.made()
 
     def ask(self, method: str, *args: Any, **kwargs: Any) -> Ask:
         """A call of the store."""
@@ -98,23 +133,30 @@ class Target:
 
     # --- Describing -----------------------------------------------------------------------------
 
+    @prepared
     def info(self, path: str, **kwargs: Any) -> Steps[dict[str, Any]]:
         """The description of one file or folder."""
         found = yield self.ask("info", self.stored(path), **kwargs)
+        if self.naming is not None:
+            found = {**found, "name": self.stored(path)}  # as it was asked for, which decrypts
         described = yield from self.described([found])
         return described[0]
 
+    @prepared
     def ls(self, path: str, **kwargs: Any) -> Steps[list[dict[str, Any]]]:
         """The descriptions of what is in a folder."""
         found = yield self.ask("ls", self.stored(path), detail=True, **kwargs)
         described = yield from self.described(found)
         return described
 
+    @prepared
     def find(
         self, path: str, maxdepth: int | None = None, withdirs: bool = False, **kwargs: Any
     ) -> Steps[dict[str, dict[str, Any]]]:
         """The descriptions of all that is below a folder, by path."""
         kwargs.pop("prefix", None)  # a hint of fsspec's glob, which some stores misread
+        if self.naming is not None and self.naming.names is None and self.paths.below(path):
+            return {}  # as for any folder that is not there
         found = yield self.ask(
             "find", self.stored(path), maxdepth=maxdepth, withdirs=withdirs, detail=True, **kwargs
         )
@@ -139,12 +181,29 @@ class Target:
 
     def described(self, found: Sequence[Mapping[str, Any]]) -> Steps[list[dict[str, Any]]]:
         """The store's descriptions as those of plaintext."""
-        layout, plain = self.policy.layout, self.paths.plain
-        infos = [plain_info(info, plain(info["name"]), layout) for info in found]
+        layout = self.policy.layout
+        named = self._plain_names([str(info["name"]) for info in found])
+        kept = [(info, name) for info, name in zip(found, named, strict=True) if name is not None]
+        infos = [plain_info(info, name, layout) for info, name in kept]
         if self.policy.exact_sizes:
-            files = [i for i, info in enumerate(found) if info.get("type") == "file"]
-            yield Together([self._exact(found[i], infos[i]) for i in files])
+            files = [i for i, (info, _) in enumerate(kept) if info.get("type") == "file"]
+            yield Together([self._exact(kept[i][0], infos[i]) for i in files])
+        if self.naming is not None:  # the store's order says nothing
+            infos.sort(key=lambda info: str(info["name"]))
         return infos
+
+    def _plain_names(self, stored: Sequence[str]) -> list[str | None]:
+        """The paths of users for those of the store; ``None`` for those that are not shown."""
+        if self.naming is None:
+            return [self.paths.plain(path) for path in stored]
+        names = self.naming.names
+        if names is None:  # so nothing below the root was written here
+            root = self.naming.root.strip("/")
+            plain = [self.paths.plain(at) if at.strip("/") == root else None for at in stored]
+        else:
+            plain = [self.paths.plain(path, names) for path in stored]
+        self.naming.tell([path for path, found in zip(stored, plain, strict=True) if found is None])
+        return plain
 
     def _exact(self, info: Mapping[str, Any], plain: dict[str, Any]) -> Steps[None]:
         """Put the size into ``plain`` that the file's own header says."""
@@ -170,6 +229,7 @@ class Target:
 
     # --- Opening --------------------------------------------------------------------------------
 
+    @prepared
     def opened(self, path: str, info: Mapping[str, Any] | None = None) -> Steps[Opened]:
         """Open a file: its header and its end, in one round of requests.
 
@@ -285,6 +345,7 @@ class Target:
 
     # --- Reading whole files and ranges ---------------------------------------------------------
 
+    @prepared
     def cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
     ) -> Steps[bytes]:
@@ -308,6 +369,7 @@ class Target:
             return bytes(whole)
         return bytes(plain)
 
+    @prepared
     def cat_ranges(
         self, wanted: Sequence[tuple[str, int | None, int | None]], **kwargs: Any
     ) -> Steps[list[bytes | Exception]]:
@@ -455,6 +517,9 @@ class Target:
         known = self._known()
         known.headers.drop((self._identity, path))
         known.ends.drop((self._identity, path))
+        if self.naming is not None and self.naming.names is None:
+            self.store.invalidate_cache()  # nobody can tell which
+            return
         stored = self.stored(path)
         # A folder can come and go with what is in it, so all listings above may be wrong.
         while stored and stored != self.store.root_marker:
