@@ -284,7 +284,7 @@ class FsspecSink:
     parallel = False
 
     def __init__(self, fs: Any, path: str, name: str, *, overwrite: bool) -> None:
-        if not overwrite and fs.exists(path):
+        if not overwrite and _is_there(fs, path):
             raise AlreadyExists("the target exists", path=name)
         self._fs = fs
         self._path = path
@@ -317,6 +317,15 @@ class FsspecSink:
             os.close(fd)
             if self._pid == os.getpid():
                 _remove(self._waiting)
+
+
+def _is_there(fs: Any, path: str) -> bool:
+    """Not ``fs.exists``, to which every error of a store means that nothing is there."""
+    try:
+        fs.info(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _write_all(fd: int, offset: int, data: memoryview) -> None:

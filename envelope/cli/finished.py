@@ -10,7 +10,7 @@ from envelope.cli.stores import Place, modified
 from envelope.cli.trees import Input
 from envelope.errors import AccessDenied, EnvelopeError, VaultUnavailable
 
-__all__ = ["is_done", "keep_time"]
+__all__ = ["is_done", "is_same", "is_there", "keep_time"]
 
 
 def is_done(
@@ -42,7 +42,7 @@ def is_done(
 
     source: Side = found.place or found.path
     plain, sealed = (source, target) if encrypting else (target, source)
-    if not _is_there(target):
+    if not is_there(target):
         return False
     given = handover.reading(sealed)
     try:
@@ -61,6 +61,17 @@ def is_done(
     return True
 
 
+def is_same(found: Input, target: Side) -> bool:
+    """Whether a target has the same plaintext as its source; both are read where times differ."""
+    source: Side = found.place or found.path
+    if not is_there(target) or _size(source) != _size(target):
+        return False
+    if not isinstance(target, Place) and _is_current(found, target, False):
+        return True
+    with _opened(target) as inside:
+        return _same_bytes(source, inside)
+
+
 def keep_time(found: Input, target: Side) -> None:
     """Give a local target the modification time of its source."""
     read = _time_of(found)
@@ -77,7 +88,8 @@ def _is_current(found: Input, target: Side, resume: bool) -> bool:
     return resume and read is not None and written is not None and written >= read
 
 
-def _is_there(target: Side) -> bool:
+def is_there(target: Side) -> bool:
+    """Whether there is a file. What a store does not tell is an error, and no "no"."""
     if not isinstance(target, Place):
         return os.path.isfile(target)
     try:
@@ -99,8 +111,12 @@ def _time_of(found: Input) -> int | None:
     return (found.status or os.stat(found.path)).st_mtime_ns
 
 
+def _opened(plain: Side) -> Any:
+    return plain.fs.open(plain.path, "rb") if isinstance(plain, Place) else open(plain, "rb")
+
+
 def _same_bytes(plain: Side, inside: Any) -> bool:
-    with plain.fs.open(plain.path, "rb") if isinstance(plain, Place) else open(plain, "rb") as file:
+    with _opened(plain) as file:
         while True:
             one, other = file.read(2**20), inside.read(2**20)
             if one != other:

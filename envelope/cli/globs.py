@@ -8,7 +8,6 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from envelope.cli.stores import Place, Stores
@@ -48,12 +47,12 @@ def _match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def expanded(
-    stores: Stores, url: str, *, recursive: bool
+    stores: Stores, url: str, *, recursive: bool, folders: bool = False
 ) -> Iterator[tuple[Place, str, dict[str, Any]]]:
     """The files that a glob stands for, with their places below its fixed beginning.
 
-    Folders that match are gone through if ``recursive``. A file that has this very name is
-    that file.
+    Folders that match are gone through if ``recursive``, else left out, or given as they are
+    if ``folders``. A file that has this very name is that file.
 
     Raises:
         FileNotFoundError: There is none.
@@ -69,7 +68,7 @@ def expanded(
     fixed = next(index for index, part in enumerate(parts) if _MAGIC.search(part))
     base = stores.at("/".join(parts[:fixed]))
     found = False
-    for place, info in _expanded(base, parts[fixed:], recursive):
+    for place, info in _expanded(base, parts[fixed:], recursive, folders):
         found = True
         yield place, place.url[len(base.url) :].strip("/"), info
     if not found:
@@ -77,7 +76,7 @@ def expanded(
 
 
 def _expanded(
-    folder: Place, pattern: Sequence[str], recursive: bool
+    folder: Place, pattern: Sequence[str], recursive: bool, folders: bool
 ) -> Iterator[tuple[Place, dict[str, Any]]]:
     head, rest = pattern[0], pattern[1:]
     if head == "**":
@@ -87,21 +86,21 @@ def _expanded(
                 yield place, info
         return
     if rest and not _MAGIC.search(head):
-        yield from _expanded(folder.below(head), rest, recursive)
+        yield from _expanded(folder.below(head), rest, recursive, folders)
         return
     try:
-        entries = folder.fs.ls(folder.path, detail=True)
+        entries = list(folder.entries())
     except (FileNotFoundError, NotADirectoryError):
         return  # a fixed part behind a magic one, which not every folder has
-    for info in sorted(entries, key=lambda info: str(info["name"])):
-        name = info["name"].rstrip("/").rpartition("/")[2]
-        if not name or not fnmatch.fnmatchcase(name, head):
+    for place, info in entries:
+        if not fnmatch.fnmatchcase(place.name, head):
             continue
-        place = replace(folder.below(name), path=info["name"])
         if info["type"] == "file":
             if not rest:
                 yield place, info
         elif rest:
-            yield from _expanded(place, rest, recursive)
+            yield from _expanded(place, rest, recursive, folders)
         elif recursive:
             yield from place.listed()
+        elif folders:
+            yield place, info

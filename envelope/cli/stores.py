@@ -148,8 +148,18 @@ class Place:
         if _FOLDERS.intersection(protocols):
             self.fs.makedirs(self.fs._parent(self.path), exist_ok=True)
 
-    def listed(self) -> Iterator[tuple[Place, dict[str, Any]]]:
+    def entries(self) -> Iterator[tuple[Place, dict[str, Any]]]:
+        """What is directly in it, in the order of names."""
+        for info in sorted(self.fs.ls(self.path, detail=True), key=lambda info: str(info["name"])):
+            name = info["name"].rstrip("/").rpartition("/")[2]
+            if info["name"].strip("/") != self.path.strip("/"):
+                yield replace(self.below(name), path=info["name"]), info
+
+    def listed(self, *, empty: bool = False) -> Iterator[tuple[Place, dict[str, Any]]]:
         """All files below it, in the order of their names.
+
+        Args:
+            empty: Whether it may be a folder with nothing in it.
 
         Raises:
             FileNotFoundError: There is nothing.
@@ -163,7 +173,7 @@ class Place:
             found = dict(self.fs.find(self.path, detail=True))
         else:
             found = {info["name"]: info for info in _walked(self.fs, self.path)}
-        if not found:
+        if not found and not empty:
             self.info()
         base = self.path.strip("/")
         for name in sorted(found):
