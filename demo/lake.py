@@ -52,7 +52,7 @@ def scene(frame: pd.DataFrame, key: str, say: Callable[[str], None]) -> None:
         first = raw.find("lake/flights")[0]
         print(f"   {raw.cat_file(first, start=0, end=60)!r}")
 
-        say("A rule binds files to their airport's folder; then somebody copies one over another's.")
+        say("A rule binds files to an airport's folder; then one is copied over another's.")
         rules = [{"match": "{airport}/**", "keys": key, "context": {"airport": "{airport}"}}]
         tenants = envelope.filesystem("s3", rules=rules, root="lake/airports", **store)
         for airport in ("jfk", "lga"):
