@@ -21,6 +21,7 @@ from fsspec.json import FilesystemJSONEncoder
 from fsspec.spec import AbstractFileSystem
 
 from envelope import schema
+from envelope.errors import EnvelopeError
 from envelope_fsspec import mounts, transactions
 from envelope_fsspec.behind import Behind, described
 from envelope_fsspec.files import Files
@@ -236,6 +237,16 @@ class EnvelopeFileSystem(AsyncFileSystem, ChainedFileSystem, metaclass=_Resolvin
         found = await run_async(self.target.ls(self._strip_protocol(path), **kwargs))
         return found if detail else sorted(info["name"] for info in found)
 
+    def exists(self, path: str, **kwargs: Any) -> bool:
+        """As fsspec's, but that a key which cannot be used does not pass for a missing file."""
+        try:
+            self.info(path, **kwargs)
+            return True
+        except EnvelopeError:
+            raise
+        except Exception:
+            return False
+
     def find(
         self,
         path: str,
@@ -303,7 +314,7 @@ class EnvelopeFileSystem(AsyncFileSystem, ChainedFileSystem, metaclass=_Resolvin
 
     def invalidate_cache(self, path: str | None = None) -> None:
         if path is None:
-            self.fs.invalidate_cache()
+            self.target.forget_all()
         else:
             self.target.forget(self._strip_protocol(path))
         super().invalidate_cache(path)
@@ -529,7 +540,8 @@ class EnvelopeFileSystem(AsyncFileSystem, ChainedFileSystem, metaclass=_Resolvin
         Raises:
             ConfigurationError: No rule matches the path.
         """
-        self._located(path)
+        if self.target.naming is not None:
+            self._run(self.target.naming.ready())
         return described(self.target, self._strip_protocol(path), self.mount)
 
     def to_dict(self, *, include_password: bool = True) -> dict[str, Any]:

@@ -529,6 +529,13 @@ class Target:
                 break
             stored = above
 
+    def forget_all(self) -> None:
+        """Believe nothing that was known before."""
+        known = self._known()
+        known.headers.clear()
+        known.ends.clear()
+        self.store.invalidate_cache()
+
     def _keep(self, path: str, opened: Opened) -> None:
         known, key = self._known(), (self._identity, path)
         known.headers.put(key, Opened(opened.incoming, NOTHING, opened.version))
