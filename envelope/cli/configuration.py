@@ -101,7 +101,7 @@ def _applying(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     rule = found["rule"]
     if found["mount"]:
         yield "mount", found["mount"]
-    yield "stored at", found["url"]
+    yield "stored at", found["url"] or "decided with the first file: names are encrypted"
     if rule is None:
         yield "rule", "none: all files have the same keys"
     else:

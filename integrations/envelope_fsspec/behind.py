@@ -47,19 +47,25 @@ class Behind:
 
 def described(target: Target, path: str, mount: str) -> dict[str, Any]:
     """What holds for a path, as JSON: docs/schema/applies.json."""
-    behind, policy = Behind.of(target, path), target.policy
-    match = target.domain(path).match
+    policy = target.policy
+    try:
+        domain = target.domain(path)
+        url, context = Behind.of(target, path).url, dict(domain.context)
+    except FileNotFoundError:  # names are encrypted, and there is no name key yet
+        domain = policy.domain(target.paths.relative(path))
+        bound = {"path"} if policy.bind_path else set()
+        url, context = None, {k: v for k, v in domain.context.items() if k not in bound}
     return {
         "path": path,
         "mount": mount or None,
-        "url": behind.url,
-        "rule": _rule(policy, match),
-        "encrypt_to": list(behind.keys.encrypt_to),
-        "decrypt_with": list(behind.keys.decrypt_with),
-        "context": dict(behind.context),
+        "url": url,
+        "rule": _rule(policy, domain.match),
+        "encrypt_to": list(domain.ring.encrypt_to),
+        "decrypt_with": list(domain.ring.decrypt_with),
+        "context": context,
         "bind_path": policy.bind_path,
         "header_size": policy.header_size,
-        "segment_length": behind.segment_length,
+        "segment_length": policy.layout.segment_length,
         "sizes": policy.sizes,
         "names": policy.names,
         "on_plaintext": policy.plaintext_allowed,

@@ -24,9 +24,9 @@ OURS = {
     "_cat_file", "_cat_ranges", "_cp_file", "_du", "_find", "_get_file", "_get_kwargs_from_urls",
     "_info", "_ls", "_makedirs", "_mkdir", "_open", "_pipe_file", "_put_file", "_rm", "_rm_file",
     "_strip_tokenize_options", "async_impl", "cachable", "cat_file", "cat_ranges", "checksum",
-    "cp_file", "created", "du", "find", "fsid", "get_file", "info", "invalidate_cache", "ls",
-    "makedirs", "mkdir", "modified", "open", "pipe_file", "protocol", "put_file", "rm", "rm_file",
-    "rmdir", "sign", "to_dict", "touch", "transaction_type", "ukey",
+    "cp_file", "created", "du", "exists", "find", "fsid", "get_file", "info", "invalidate_cache",
+    "ls", "makedirs", "mkdir", "modified", "open", "pipe_file", "protocol", "put_file", "rm",
+    "rm_file", "rmdir", "sign", "to_dict", "touch", "transaction_type", "ukey",
 }  # fmt: skip
 """Defined in our class."""
 
@@ -54,7 +54,6 @@ COMPOSED: dict[str, tuple[str, ...]] = {
     "delete": ("rm",),
     "disk_usage": ("du",),
     "download": ("get",),
-    "exists": ("info",),
     "expand_path": ("glob", "find", "exists"),
     "from_dict": (),
     "from_json": (),
