@@ -22,6 +22,7 @@ __all__ = [
     "Stores",
     "enveloped",
     "modified",
+    "start_of",
 ]
 
 _OWN = "envelope"
@@ -139,7 +140,7 @@ class Place:
         """Whether the stored file starts with ``magic``."""
         found = self.behind
         store, path = (self.fs, self.path) if found is None else (found.store, found.path)
-        return bytes(store.cat_file(path, start=0, end=len(magic)))[: len(magic)] == magic
+        return start_of(store, path, len(magic)) == magic
 
     def make_folder(self) -> None:
         """Make the folder that it is in, where the store has folders."""
@@ -181,6 +182,16 @@ class Place:
             relative = name.strip("/")[len(base) :].strip("/")
             if info["type"] == "file" and relative:
                 yield replace(self.below(relative), path=name), info
+
+
+def start_of(store: Any, path: str, length: int) -> bytes:
+    """The first bytes of a file, fewer if it has no more."""
+    try:
+        return bytes(store.cat_file(path, start=0, end=length))[:length]
+    except Exception:  # S3 says so of any range of an empty object
+        if store.info(path)["size"] == 0:
+            return b""
+        raise
 
 
 def _walked(fs: Any, folder: str) -> Iterator[dict[str, Any]]:
