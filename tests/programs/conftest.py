@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,17 @@ import pytest
 import envelope
 from tests.filesystem.conftest import Store, keystore, make, ring, s3_server
 
-__all__ = ["CANARY", "Lake", "keystore", "ring", "s3_server"]
+__all__ = ["CANARY", "Lake", "keystore", "needs", "ring", "s3_server"]
 
 CANARY = "kanarienvogel"
 MAGIC = b"\x89ENV\r\n\x1a\n"
+
+
+def needs(module: str) -> pytest.MarkDecorator:
+    """A mark for tests of what is too heavy to install for each run."""
+    return pytest.mark.skipif(
+        find_spec(module) is None, reason=f"{module} is in the extra programs"
+    )
 
 
 @dataclass

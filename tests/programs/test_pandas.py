@@ -41,10 +41,6 @@ WITHOUT_OPTIONS = {"a.feather", "a.orc"}  # these methods of pandas take a file
 @pytest.mark.parametrize("lake", ["local", "memory", "s3"], indirect=True)
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_format_is_written_and_read(lake: Lake, name: str) -> None:
-    if name.endswith(".zst"):
-        pytest.importorskip("zstandard")
-    if name.endswith(".xlsx"):
-        pytest.importorskip("openpyxl")
     write, read = FORMATS[name]
     data = frame(20_000)
     write(data, str(lake.plain / name))
