@@ -19,7 +19,7 @@ __all__ = ["ObjectReader", "Opened"]
 
 _FIRST_WINDOW = 2**20  # what a sequential reader gets first
 _LAST_WINDOW = 8 * 2**20  # and at most: a request's latency is then a small part of its time
-_MOST = 32 * 2**20  # what one request asks for at most, however much a read wants
+_MOST = 16 * 2**20  # what one request asks for at most, however much a read wants
 _IN_FLIGHT = 4  # requests of one long read at once
 _LONG = 4 * 2**20  # from here on a read asks for itself alone
 

@@ -8,10 +8,11 @@ already, and say which range they lack.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import Any
 
-from envelope import caller, header, message
+from envelope import caller, header, message, runtime
 from envelope.errors import EnvelopeError, GeometryMismatch, Truncated
 from envelope.floe import Opener
 from envelope.header import Header
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 _END = 2**18  # bytes of plaintext
+_PARTS = 4  # threads for a run, as many as seal a file
+_PART = 2**20  # bytes, at least, that are worth a thread
 _NOT_LAST = b"\xff\xff\xff\xff"  # the length field of a segment that others follow
 
 _KEPT = frozenset(
@@ -236,9 +239,33 @@ def open_span(opener: Opener, span: Span, stored: bytes) -> memoryview:
         raise Truncated("the file ends with a segment that is not its last")
     segments = -(-len(view) // length)
     plain = memoryview(bytearray(max(0, len(view) - segments * SEGMENT_OVERHEAD)))
-    size = open_run(opener, span.first, last, view, plain)
+    size = _opened(opener, span.first, last, view, plain)
     begin = span.start - span.first * span.layout.capacity
     return plain[:size][begin : begin + span.end - span.start]
+
+
+def _opened(opener: Opener, first: int, last: bool, stored: memoryview, plain: memoryview) -> int:
+    """As :func:`envelope.opening.open_run`; long runs on several threads, each with its part."""
+    length = opener.segment_length
+    parts = min(_PARTS, len(stored) // _PART)
+    if parts < 2:
+        return open_run(opener, first, last, stored, plain)
+    segments = -(-len(stored) // length)
+    each = -(-segments // parts)
+    pool = runtime.current().pool(_PARTS)
+    opened = [
+        pool.submit(
+            open_run,
+            opener,
+            first + start,
+            last and start + each >= segments,
+            stored[start * length : (start + each) * length],
+            plain[start * (length - SEGMENT_OVERHEAD) :],
+        )
+        for start in range(0, segments, each)
+    ]
+    wait(opened)
+    return sum(part.result() for part in opened)  # the first failure in order, if there is one
 
 
 def cut(piece: Any, start: int, end: int, size: int | None = None) -> bytes:
