@@ -177,7 +177,9 @@ class Naming:
         ring = self._policy.names_ring
         context = {**dict.fromkeys(ring.required_context, "*"), **CONTEXT}
         with caller.deadline(self._policy.timeout):
-            outgoing = message.begin(ring, context)
+            outgoing = message.begin(
+                ring, context, segment_length=self._policy.layout.segment_length
+            )
         stored = bytearray(outgoing.layout.stored_size(KEY_SIZE))
         start = len(outgoing.prefix)
         stored[:start] = outgoing.prefix
@@ -203,13 +205,14 @@ class Naming:
 
     # --- Listings -------------------------------------------------------------------------------
 
-    def tell(self, foreign: Sequence[str]) -> None:
+    def foreign(self, paths: Sequence[str]) -> list[str]:
+        """Those of stored paths that did not decrypt, of which nobody knows what they are."""
+        own = self.path.strip("/")
+        return [p for p in paths if p.strip("/") != own and not p.endswith(TEMPORARY_SUFFIX)]
+
+    def tell(self, paths: Sequence[str]) -> None:
         """Warn of stored paths that did not decrypt; of the same ones only once."""
-        others = [
-            path
-            for path in foreign
-            if path.strip("/") != self.path.strip("/") and not path.endswith(TEMPORARY_SUFFIX)
-        ]
+        others = self.foreign(paths)
         if not others:
             return
         folder = others[0].rpartition("/")[0]

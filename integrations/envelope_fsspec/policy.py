@@ -117,7 +117,7 @@ class Policy:
             if keys is not None:
                 raise ConfigurationError('names_keys goes with names="encrypt"')
         elif keys is not None:
-            return _ring({"keys": keys}, None)
+            return _ring({"keys": keys}, self.header_size)
         elif self.ring is None:
             raise ConfigurationError(
                 'names="encrypt" with rules needs names_keys: the keys of the name key, which '

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from envelope.errors import (
     Truncated,
 )
 from envelope.events import Notice
+from envelope.keys import Finding
 from envelope.message import Incoming, Outgoing
 from envelope.reading import NOTHING
 from envelope.ring import Grant
@@ -47,6 +48,7 @@ from envelope_fsspec.stored import (
 
 __all__ = ["Plain", "Target"]
 
+_SHOWN = 5  # names in a finding
 _QUICK = 2**16  # bytes whose tag takes less than 50 microseconds
 _ROUNDS = 4  # of requests for one header: what is usual takes one
 _HEADERS = 4096  # opened headers that a process keeps, and for how many seconds:
@@ -191,6 +193,23 @@ class Target:
         if self.naming is not None:  # the store's order says nothing
             infos.sort(key=lambda info: str(info["name"]))
         return infos
+
+    def foreign(self, stored: Sequence[str]) -> Iterator[Finding]:
+        """What ``envelope doctor`` says of stored names that do not decrypt."""
+        if self.naming is None:
+            return
+        names = self.naming.names
+        lost = [p for p in stored if names is None or self.paths.plain(p, names) is None]
+        lost = self.naming.foreign(lost)
+        if not lost:
+            yield Finding("ok", "names", f"all of {len(stored)} decrypt")
+            return
+        shown = ", ".join(lost[:_SHOWN]) + (" …" if len(lost) > _SHOWN else "")
+        yield Finding(
+            "warn", "names", f"{len(lost)} of {len(stored)} stored names do not decrypt: {shown}",
+            "They were put or moved there by something else, and do not show up. Move them back, "
+            "or write them through the mount.",
+        )  # fmt: skip
 
     def _plain_names(self, stored: Sequence[str]) -> list[str | None]:
         """The paths of users for those of the store; ``None`` for those that are not shown."""
