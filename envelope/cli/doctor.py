@@ -15,6 +15,8 @@ from envelope.cli.options import KeyOptions, driver_settings
 from envelope.cli.output import Output
 from envelope.cli.probing import Check, failed, finish, probe_keys
 from envelope.cli.signatures import examples
+from envelope.cli.storecheck import checks_of, file_check
+from envelope.cli.stores import StorageOptions
 from envelope.cli.trees import is_remote, leftover
 
 if TYPE_CHECKING:
@@ -31,10 +33,12 @@ _MOST_LEFTOVERS = 20
     "envelope doctor",
     "envelope doctor report.csv.env1 --key local:lake",
     "envelope doctor sealed --json",
+    "envelope doctor envelope://lake",
 )
 def doctor(
     out: Output,
     keys: KeyOptions,
+    storage: StorageOptions,
     path: Annotated[
         str | None,
         typer.Argument(
@@ -44,18 +48,22 @@ def doctor(
 ) -> int:
     """Check versions, cryptography, configuration, keystore, keys, and a file or folder.
 
-    Nothing is changed. The exit status is 0 if nothing failed.
+    With a URL, also what lies there: leftovers, plain files, files of another geometry, and for
+    a mount or a chain its keys. Nothing is changed. The exit status is 0 if nothing failed.
     """
-    return finish(out, _checks(out, keys, path))
+    return finish(out, _checks(out, keys, storage, path))
 
 
-def _checks(out: Output, keys: KeyOptions, path: str | None) -> Iterator[Check]:
+def _checks(
+    out: Output, keys: KeyOptions, storage: StorageOptions, path: str | None
+) -> Iterator[Check]:
     yield Check("ok", "versions", f"envelope-encryption {__version__}, {_system()}")
     yield from _cryptography()
     yield from _configuration(out)
     ring: KeyRing | None = None
+    mounted = path is not None and path.startswith("envelope://")  # it brings its own keys
     try:
-        ring = keys.ring(out)
+        ring = None if mounted else keys.ring(out)
     except Exception as error:
         yield failed("keys", "key ring", error)
     yield from _keystore(out, keys, ring)
@@ -63,8 +71,10 @@ def _checks(out: Output, keys: KeyOptions, path: str | None) -> Iterator[Check]:
         yield from probe_keys(ring)
     if path is None or (not is_remote(path) and os.path.isdir(path)):
         yield from _leftovers(path or ".", recursive=path is not None)
+    elif is_remote(path):
+        yield from checks_of(out, path, keys, storage, ring)
     else:
-        yield _file(path, ring)
+        yield file_check(path, path, ring)
 
 
 def _system() -> str:
@@ -138,6 +148,9 @@ def _leftovers(folder: str, *, recursive: bool) -> Iterator[Check]:
     count = 0
     try:
         for place, folders, names in os.walk(folder):
+            for name in folders:
+                if name.startswith("envelope:"):
+                    yield _chain_folder(os.path.join(place, name))
             for name in filter(leftover, names):
                 count += 1
                 if count <= _MOST_LEFTOVERS:
@@ -154,6 +167,12 @@ def _leftovers(folder: str, *, recursive: bool) -> Iterator[Check]:
         yield Check("warn", "leftovers", f"and {count - _MOST_LEFTOVERS} more")
 
 
+def _chain_folder(path: str) -> Check:
+    text = f"{path}: a program took a chain, envelope::…, for a path; what is in it is plain"
+    step = "Encrypt and remove it, and let that program use a mount: envelope://MOUNT/…."
+    return Check("fail", "chain folders", text, step, 4)
+
+
 def _leftover(path: str) -> Check:
     if path.endswith(".env1old"):
         text = f"{path}: a source that was being removed"
@@ -162,18 +181,3 @@ def _leftover(path: str) -> Check:
         )
     text = f"{path}: a write that was not finished, or is under way"
     return Check("warn", "leftovers", text, "Remove it if no envelope process is running.")
-
-
-def _file(path: str, ring: KeyRing | None) -> Check:
-    from envelope.inspection import inspect
-    from envelope.streams import open as open_encrypted
-
-    try:
-        if ring is None:
-            kids = ", ".join(kid for kid, _alg in inspect(path).recipients)
-            return Check("warn", "file", f"{path}: is for {kids}", "Name its key with --key.")
-        with open_encrypted(path, keys=ring) as file:
-            text = f"{path}: opens, {file.size} bytes; header and end are proven"
-            return Check("ok", "file", text, "envelope verify proves all of it.")
-    except Exception as error:
-        return failed("file", path, error)

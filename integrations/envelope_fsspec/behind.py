@@ -5,15 +5,17 @@ For those who work on stored files (rewrap, verify, migrate) and name them as us
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from envelope import KeyRing
+from envelope.errors import ConfigurationError
+from envelope_fsspec.naming import CONTEXT
 from envelope_fsspec.policy import Policy
 from envelope_fsspec.target import Target
 
-__all__ = ["Behind", "described"]
+__all__ = ["Behind", "described", "rings_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,16 @@ class Behind:
         length = target.policy.layout.segment_length
         return cls(target.store, stored, url, domain.ring, dict(domain.context), length)
 
+    @classmethod
+    def of_names(cls, target: Target) -> Behind | None:
+        """The file with the name key, if names are encrypted and there is one."""
+        naming, policy = target.naming, target.policy
+        if naming is None or naming.names is None:
+            return None
+        url = str(target.store.unstrip_protocol(naming.path))
+        length = policy.layout.segment_length
+        return cls(target.store, naming.path, url, policy.names_ring, dict(CONTEXT), length)
+
 
 def described(target: Target, path: str, mount: str) -> dict[str, Any]:
     """What holds for a path, as JSON: docs/schema/applies.json."""
@@ -71,6 +83,21 @@ def described(target: Target, path: str, mount: str) -> dict[str, Any]:
         "on_plaintext": policy.plaintext_allowed,
         "plaintext_until": policy.plaintext_until,
     }
+
+
+def rings_of(target: Target, paths: Sequence[str]) -> tuple[list[KeyRing], list[str]]:
+    """See :meth:`envelope_fsspec.filesystem.EnvelopeFileSystem.rings`."""
+    found: list[KeyRing] = []
+    lost = []
+    for path in paths:
+        try:
+            ring = target.domain(path).ring
+        except ConfigurationError:
+            lost.append(path)
+            continue
+        if ring not in found:
+            found.append(ring)
+    return found, lost
 
 
 def _rule(policy: Policy, match: Any) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
@@ -20,10 +20,12 @@ from fsspec.implementations.chained import ChainedFileSystem
 from fsspec.json import FilesystemJSONEncoder
 from fsspec.spec import AbstractFileSystem
 
-from envelope import schema
+from envelope import KeyRing, schema
 from envelope.errors import EnvelopeError
+from envelope.keys import Finding
 from envelope_fsspec import mounts, transactions
-from envelope_fsspec.behind import Behind, described
+from envelope_fsspec.behind import Behind, described, rings_of
+from envelope_fsspec.examination import examined
 from envelope_fsspec.files import Files
 from envelope_fsspec.places import Paths
 from envelope_fsspec.policy import OPTIONS, Policy
@@ -534,6 +536,13 @@ class EnvelopeFileSystem(AsyncFileSystem, ChainedFileSystem, metaclass=_Resolvin
         self._located(path)
         return Behind.of(self.target, self._strip_protocol(path))
 
+    def name_key(self, path: str) -> Behind | None:  # noqa: ARG002 - mounts have one each
+        """The stored file with the name key, as :meth:`behind`; ``None`` where there is none."""
+        if self.target.naming is None:
+            return None
+        self._run(self.target.naming.ready())
+        return Behind.of_names(self.target)
+
     def applies(self, path: str) -> dict[str, Any]:
         """Which rule, keys, context and geometry hold for a path, as JSON; needs no file there.
 
@@ -543,6 +552,24 @@ class EnvelopeFileSystem(AsyncFileSystem, ChainedFileSystem, metaclass=_Resolvin
         if self.target.naming is not None:
             self._run(self.target.naming.ready())
         return described(self.target, self._strip_protocol(path), self.mount)
+
+    def examine(self, path: str, files: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+        """What ``envelope doctor`` says of a folder; ``files`` as the store lists them."""
+        policy, folder = self.policy, self._located(path)
+        layout = None if policy.exact_sizes else policy.layout
+        yield from examined(self.fs, folder, files, layout, policy.plaintext_allowed)
+        yield from self.target.foreign([str(info["name"]) for info in files])
+
+    @staticmethod
+    def examine_store(
+        store: Any, folder: str, files: Sequence[Mapping[str, Any]]
+    ) -> Iterator[Finding]:
+        """The same of a folder of which nothing is known."""
+        return examined(store, folder, files, None, "error")
+
+    def rings(self, paths: Sequence[str]) -> tuple[list[KeyRing], list[str]]:
+        """The key rings of some paths, each once, and the paths that no rule matches."""
+        return rings_of(self.target, list(map(self._strip_protocol, paths)))
 
     def to_dict(self, *, include_password: bool = True) -> dict[str, Any]:
         """As fsspec's, with the keys as their configuration."""
