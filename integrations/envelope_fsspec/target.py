@@ -323,7 +323,9 @@ class Target:
         raise _no_header(fetched.name)
 
     def _fetch(self, fetched: Fetched, stored: str, ranges: list[tuple[int, int]]) -> Steps[None]:
-        if len(ranges) == 1:
+        if ranges[0][0] == ranges[0][1]:
+            pieces = [b""]  # an empty file: object stores refuse all ranges of it
+        elif len(ranges) == 1:
             pieces = [(yield self.ask("cat_file", stored, start=ranges[0][0], end=ranges[0][1]))]
         else:
             starts, ends = (list(side) for side in zip(*ranges, strict=True))
@@ -418,8 +420,7 @@ class Target:
         stored, domain = self.stored(path), self.domain(path)
         want = (0, self.policy.layout.body)
         for _ in range(_ROUNDS):
-            piece = yield self.ask("cat_file", stored, start=want[0], end=want[1])
-            piece = cut(piece, *want)
+            piece = cut((yield from self._beginning(path, stored, want[1])), *want)
             fetched = Fetched(path, None if len(piece) == want[1] else len(piece))
             fetched.add(0, piece)
             try:
@@ -435,6 +436,19 @@ class Target:
                 self._keep(path, opened)
                 return opened
         raise _no_header(path)
+
+    def _beginning(self, path: str, stored: str, end: int) -> Steps[Any]:
+        """The first bytes of a file. Of an empty one object stores refuse all ranges."""
+        try:
+            return (yield self.ask("cat_file", stored, start=0, end=end))
+        except (FileNotFoundError, PermissionError, IsADirectoryError):
+            raise
+        except Exception as error:  # each has its own for that
+            self.forget(path)
+            info = yield self.ask("info", stored)
+            if info["type"] != "file" or info["size"] != 0:
+                raise error from None
+            return b""
 
     def _range(
         self,
