@@ -187,21 +187,27 @@ class Writer(io.BufferedIOBase):
 
     def __del__(self) -> None:
         if getattr(self, "_sink", None) is not None and not self._inherited:
-            warnings.warn(
-                f"{self!r} was neither closed nor committed: nothing was published",
-                ResourceWarning,
-                stacklevel=2,
-                source=self,
-            )
-            self._abort("it was never closed")
+            try:
+                warnings.warn(
+                    f"{self!r} was neither closed nor committed: nothing was published",
+                    ResourceWarning,
+                    stacklevel=2,
+                    source=self,
+                )
+            finally:  # a warning may be an error
+                self._abort("it was never closed")
 
     def _dealloc_warn(self, source: Any) -> None:
         """TextIOWrapper and BufferedWriter call this when they are collected, before close()."""
         if self._sink is not None and not self._inherited:
-            warnings.warn(
-                f"{source!r} was never closed: nothing was published", ResourceWarning, stacklevel=2
-            )
-            self._abort("it was never closed")
+            try:
+                warnings.warn(
+                    f"{source!r} was never closed: nothing was published",
+                    ResourceWarning,
+                    stacklevel=2,
+                )
+            finally:
+                self._abort("it was never closed")
 
     def _abort(self, reason: str) -> None:
         sink, self._sink = self._sink, None

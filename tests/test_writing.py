@@ -419,6 +419,25 @@ def test_the_garbage_collector_publishes_nothing(
     assert len(aborted) == 1
 
 
+def test_a_warning_that_is_an_error_does_not_keep_the_temporary_file(
+    start: Opener, target: Path, aborted: list[events.WriteAborted]
+) -> None:
+    file = start()
+    file.write(b"x")
+    said: list[object] = []
+    hook, sys.unraisablehook = sys.unraisablehook, said.append
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ResourceWarning)
+            del file
+            gc.collect()
+    finally:
+        sys.unraisablehook = hook
+    assert said
+    assert list(target.parent.iterdir()) == []
+    assert len(aborted) == 1
+
+
 def test_an_interpreter_that_exits_publishes_nothing(tmp_path: Path) -> None:
     program = textwrap.dedent("""
         import sys

@@ -24,7 +24,16 @@ from envelope_fsspec.calls import Calls
 from envelope_fsspec.naming import Naming, prepared
 from envelope_fsspec.reading import ObjectReader, Opened
 from envelope_fsspec.sinks import RECOGNISED, SMALL, is_of_files, sink_for
-from envelope_fsspec.steps import Steps, Together, Work, is_asynchronous, run, run_async, workers
+from envelope_fsspec.steps import (
+    Steps,
+    Together,
+    Work,
+    is_asynchronous,
+    method_of,
+    run,
+    run_async,
+    workers,
+)
 from envelope_fsspec.stored import Span, check_geometry, cut, open_span
 from envelope_fsspec.target import Plain, Target
 from envelope_fsspec.writing import Compressed, FileExists, ObjectWriter, exclusively
@@ -86,7 +95,7 @@ class Files:
 
     def _submit(self, loop: Loop, method: str, *args: Any, **kwargs: Any) -> Future[Any]:
         if loop is None:
-            return workers().submit(getattr(self._store, method), *args, **kwargs)
+            return workers().submit(method_of(self._store, method), *args, **kwargs)
         call = getattr(self._store, "_" + method)(*args, **kwargs)
         return asyncio.run_coroutine_threadsafe(call, loop)
 

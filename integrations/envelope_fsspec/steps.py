@@ -10,11 +10,14 @@ process, and everything would wait.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.dirfs import DirFileSystem
@@ -28,8 +31,10 @@ __all__ = [
     "Wait",
     "Work",
     "is_asynchronous",
+    "method_of",
     "run",
     "run_async",
+    "turn_of",
     "workers",
 ]
 
@@ -104,6 +109,42 @@ def is_asynchronous(store: Any) -> bool:
     return isinstance(store, AsyncFileSystem) and bool(store.async_impl)
 
 
+class _Turns:
+    """Locks of stores that can be called by one thread at a time."""
+
+    def __init__(self) -> None:
+        self.of: WeakKeyDictionary[Any, AbstractContextManager[Any]] = WeakKeyDictionary()
+        self.making = threading.Lock()
+
+
+def turn_of(store: Any) -> AbstractContextManager[Any]:
+    """Held while a synchronous store is called.
+
+    SFTP's client is one connection, on which a thread takes and drops the answer that
+    another waits for, for ever. All others take calls of several threads.
+    """
+    protocols = (store.protocol,) if isinstance(store.protocol, str) else store.protocol
+    if "sftp" not in protocols:
+        return nullcontext()
+    turns = runtime.current().state(_Turns)
+    with turns.making:
+        return turns.of.setdefault(store, threading.RLock())
+
+
+def method_of(store: Any, name: str) -> Callable[..., Any]:
+    """A synchronous method of a store, safe to call on any thread."""
+    method: Callable[..., Any] = getattr(store, name)
+    turn = turn_of(store)
+    if isinstance(turn, nullcontext):
+        return method
+
+    def alone(*args: Any, **kwargs: Any) -> Any:
+        with turn:
+            return method(*args, **kwargs)
+
+    return alone
+
+
 def run(operation: Steps[T]) -> T:
     """Run an operation on this thread."""
     step = operation.send
@@ -121,7 +162,7 @@ def run(operation: Steps[T]) -> T:
 
 def _now(wanted: Any) -> Any:
     if isinstance(wanted, Ask):
-        return getattr(wanted.store, wanted.method)(*wanted.args, **wanted.kwargs)
+        return method_of(wanted.store, wanted.method)(*wanted.args, **wanted.kwargs)
     if isinstance(wanted, Work):
         return wanted.function()
     if isinstance(wanted, Wait):
@@ -158,7 +199,7 @@ async def _soon(wanted: Any) -> Any:
         if is_asynchronous(wanted.store):
             method = getattr(wanted.store, "_" + wanted.method)
             return await method(*wanted.args, **wanted.kwargs)
-        call = partial(getattr(wanted.store, wanted.method), *wanted.args, **wanted.kwargs)
+        call = partial(method_of(wanted.store, wanted.method), *wanted.args, **wanted.kwargs)
         return await loop.run_in_executor(workers(), call)
     if isinstance(wanted, Work):
         threads = runtime.current().state(_Workers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -144,6 +145,9 @@ def make(
     elif kind == "sftp":
         made = Store("sftp", str(tmp_path / "lake"), request.getfixturevalue("sftp_server"), ring)
         os.mkdir(made.root)
+        # fsspec's SFTP waits 40 ms for each 32 KiB without it.
+        connection = made.raw.client.get_transport().sock
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     else:
         raise ValueError(kind)
     yield made

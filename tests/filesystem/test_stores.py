@@ -26,8 +26,6 @@ def further(
 
 @pytest.mark.parametrize("size", [0, 1, 300_000, 9_000_000])
 def test_what_is_written_is_read_again(further: Store, tmp_path: Path, size: int) -> None:
-    if further.protocol == "sftp" and size > 1_000_000:
-        pytest.skip("fsspec's SFTP waits for each 32 KiB: 10 seconds for 9 MB")
     fs, path = further.fs, further.path("a.bin")
     data = (DATA * 7)[:size]
     with fs.open(path, "wb") as file:
