@@ -11,7 +11,7 @@ import copy
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from envelope import caller, header, hierarchy, jose, keyurl
 from envelope.caches import Cache
@@ -21,8 +21,10 @@ from envelope.keys import MasterKey, WrappedKey
 from envelope.limits import Limits
 from envelope.masters import Kek, Masters
 from envelope.secret import Secret
-from envelope.signers import Signers
 from envelope.trust import Trust
+
+if TYPE_CHECKING:
+    from envelope.signers import Signers
 
 __all__ = ["MAX_CALLS", "Keks", "WritingKek", "member_of"]
 
@@ -116,9 +118,12 @@ class Keks:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.masters = Masters(identity, settings, limits, clock=clock)
-        self.signers = Signers(
-            self.masters, sign_with, signed_by or Trust((), {}), limits, clock=clock
-        )
+        self.signers: Signers | None = None
+        if sign_with is not None or (signed_by is not None and signed_by.patterns):
+            from envelope.signers import Signers  # most rings neither sign nor ask who signed
+
+            trusted = signed_by or Trust((), {})
+            self.signers = Signers(self.masters, sign_with, trusted, limits, clock=clock)
         self._identity = identity
         self._encrypt_to = tuple(encrypt_to)
         self._limits = limits
@@ -224,7 +229,7 @@ class Keks:
         wrapped = tuple(self.masters.wrap(kek, master) for master in masters)
         kids = tuple(master.kid for master in masters)
         signature = None
-        if self.signers.signs:
+        if self.signers is not None and self.signers.signs:
             signature = self.signers.sign(kek.id, [each.kid for each in wrapped])
         made = WritingKek(kek, wrapped, kids, self._limits, self._clock(), signature)
         emit(KekCreated(jose.b64u_encode(kek.id), tuple(w.kid for w in wrapped)))

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from envelope import header, jws, keks, keyurl, resolvers
+from envelope import header, keks, keyurl, resolvers
 from envelope.errors import ConfigurationError
 from envelope.keys import WrappedKey
 from envelope.keyurl import KeyName
 from envelope.limits import Limits
-from envelope.signers import audience_of
 from envelope.trust import Trust
 
 __all__ = ["Policy", "texts"]
@@ -75,6 +74,9 @@ class Policy:
         shortest = [WrappedKey(str(name), "A256KW", bytes(40)) for name in self.to]
         signature = None
         if self.sign_with and self.to:
+            from envelope import jws  # loaded by rings that sign, and by no others
+            from envelope.signers import audience_of
+
             audience = audience_of([w.kid for w in shortest if not w.kid.startswith("public:")])
             signature = jws.shortest(str(self.sign_with), audience)
         keks.member_of(bytes(32), shortest, self.limits.header_size, signature)

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from envelope import header, hierarchy, rekeying, runtime
 from envelope.caches import Cache
@@ -25,7 +25,9 @@ from envelope.masters import ALGORITHMS, Kek
 from envelope.policy import Policy
 from envelope.rekeying import Rekeyed
 from envelope.secret import Secret
-from envelope.signers import Recipient
+
+if TYPE_CHECKING:
+    from envelope.signers import Recipient
 
 __all__ = ["Access", "Grant", "KeyRing", "Rekeyed", "as_ring"]
 
@@ -318,7 +320,7 @@ class KeyRing:
         """Whether :meth:`open` calls nobody: the KEK is known, and no signature is required."""
         keks = self._keks
         known = keks.masters.opened(parsed.keys.kek_id) is not None
-        return known and not keks.signers.required
+        return known and not (keks.signers is not None and keks.signers.required)
 
     def signer_of(self, parsed: Header) -> str | None:
         """Who signed a file's KEK, by reader step 7 alone; ``None`` where nobody has to.
@@ -337,7 +339,7 @@ class KeyRing:
         if not trusted:
             raise self._untrusted(section.recipients, known)
         signers = self._keks.signers
-        if not signers.required:
+        if signers is None or not signers.required:
             return trusted, None
         claims, left = signers.prove(section, trusted)
         return left, claims.kid

@@ -16,7 +16,12 @@ HEAVY = ("cryptography", "fsspec", "platformdirs", "typer", "rich", "click", "ar
 
 def imported_by(statement: str) -> set[str]:
     """Top-level packages that a fresh interpreter has loaded after ``statement``."""
-    code = f"{statement}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    return {name.partition(".")[0] for name in modules_after(statement)}
+
+
+def modules_after(statement: str) -> set[str]:
+    """All modules that a fresh interpreter has loaded after ``statement``."""
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
@@ -43,6 +48,33 @@ def test_a_verb_loads_nothing_of_an_installed_vendors_sdk() -> None:
     # So the extra [azure] costs who does not use it nothing, and a key ring names a scheme first.
     loaded = imported_by("import envelope; envelope.encrypt; envelope.open; envelope.KeyRing")
     assert not loaded & {"azure", "envelope_azure", "msal", "requests", "jwt"}
+
+
+USED = """
+import envelope
+from envelope import resolvers
+from tests.memory_driver import MemoryDriver
+resolvers.register("local", MemoryDriver())
+ring = envelope.KeyRing("local:lake"{options})
+with open({path!r}, "wb") as file:
+    file.write(envelope.encrypt(b"data", keys=ring))
+with envelope.open({path!r}, keys=ring) as file:
+    assert file.read() == b"data"
+"""
+SIGNATURES = {"envelope.signers", "envelope.jws"}
+
+
+def test_files_are_written_and_opened_without_what_signatures_take(tmp_path: Path) -> None:
+    # Some per cent of a cold start, of a function in the cloud for instance.
+    loaded = modules_after(USED.format(path=str(tmp_path / "f"), options=""))
+    assert "envelope.keks" in loaded
+    assert not loaded & SIGNATURES
+
+
+def test_a_ring_with_signers_loads_what_they_take() -> None:
+    # Else the test above could not fail by another name of these modules.
+    made = 'import envelope; envelope.KeyRing("local:a", require_signed=["local:b"])._keks'
+    assert modules_after(made) >= SIGNATURES
 
 
 @pytest.mark.parametrize("name", envelope.__all__)

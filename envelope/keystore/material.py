@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
-from envelope import jws
 from envelope.errors import ConfigurationError, KeyMismatch, KeyOperationForbidden, Tampered
 from envelope.jose import b64u_decode, b64u_encode
 from envelope.keystore.records import Version
@@ -202,6 +201,8 @@ def sign(version: Version, data: bytes) -> bytes:
     _check_kind(version, "sign", "sig")
     key = _private(version)
     if isinstance(key, rsa.RSAPrivateKey):
+        from envelope import jws  # loaded by who signs: opening a file takes none of it
+
         return key.sign(data, jws.PSS, hashes.SHA256())
     r, s = decode_dss_signature(key.sign(data, ec.ECDSA(hashes.SHA256())))
     return r.to_bytes(32) + s.to_bytes(32)

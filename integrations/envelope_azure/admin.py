@@ -34,8 +34,6 @@ _ANY = frozenset({"kty", "bits", "use", "not_before", "expires", "key_ops", "not
 class Admin(Rotation, Importing):
     """The keys of all vaults that these settings reach, managed."""
 
-    seals_backups = True  # by itself, so that nobody is asked for a passphrase
-
     def create(self, key: str, **options: Any) -> KeyInfo:
         """Make a key, or refuse if there is one.
 

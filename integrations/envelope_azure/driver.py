@@ -19,13 +19,15 @@ from envelope.keys import (
     SignerResolver,
 )
 from envelope.keyurl import KeyName
-from envelope_azure.admin import Admin
 from envelope_azure.credentials import instead_of_object
 from envelope_azure.keys import RSA_ALG, AzureKey, alg_of, path_of
+from envelope_azure.managing import Managing
 from envelope_azure.secretkeys import AzureSecrets
 from envelope_azure.settings import checked
-from envelope_azure.signing import AzureSigner, public_half_of
 from envelope_azure.vault import Vault
+
+if TYPE_CHECKING:
+    from envelope_azure.signing import AzureSigner
 
 __all__ = ["AZURE", "SECRET", "AzureKeys"]
 
@@ -33,7 +35,7 @@ _KEYS = "azurekeyvault"
 _CERTIFICATES = "azurekeyvault-certificate"
 
 
-class AzureKeys(Admin):
+class AzureKeys(Managing):
     """Finds keys in vaults; one for all key rings of the same settings in a process.
 
     Args:
@@ -82,6 +84,8 @@ class AzureKeys(Admin):
             KeyNotFound, KeyDisabled, AccessDenied, VaultUnavailable, ConfigurationError: As for
                 :meth:`resolve`.
         """
+        from envelope_azure.signing import AzureSigner
+
         name = _signing_name(kid)
         vault = self.vault(name.host)
         if name.version is not None:
@@ -95,6 +99,8 @@ class AzureKeys(Admin):
             KeyNotFound, KeyDisabled, KeyOperationForbidden: It proves nothing, and why.
             AccessDenied, VaultUnavailable, ConfigurationError: As the vault or credential said.
         """
+        from envelope_azure.signing import public_half_of
+
         name = _signing_name(kid)
         return public_half_of(self.bundle(self.vault(name.host), name), name)
 

@@ -32,18 +32,26 @@ from envelope.errors import (
     KeyOperationForbidden,
     VaultUnavailable,
 )
+from envelope_azure.roles import role_for
 
 __all__ = ["TOKEN_EXPIRED", "from_answer", "from_exception"]
 
 TOKEN_EXPIRED = "TokenExpired"  # noqa: S105 - the code of an error
 """The code of the error for a token that the vault, by its clock, finds expired."""
 
-_ROLES = {
-    "get": "Key Vault Reader, or a Crypto role",
-    "wrap": "Key Vault Crypto Service Encryption User (or Crypto User; on a Managed HSM: "
-    "Managed HSM Crypto Service Encryption User)",
+_PERMISSIONS = {
+    "resolve": "get",
+    "public key": "get",
+    "get deleted": "get",
+    "get the transfer key": "get",
+    "list versions": "list",
+    "wrap": "wrapKey",
+    "unwrap": "unwrapKey",
+    "enable": "update",
+    "disable": "update",
+    "get the rotation policy": "getrotationpolicy",
+    "set the rotation policy": "setrotationpolicy",
 }
-_PERMISSIONS = {"resolve": "get", "wrap": "wrapKey", "unwrap": "unwrapKey"}
 _STATES: dict[str, tuple[type[EnvelopeError], str]] = {
     "KeyDisabled": (KeyDisabled, "this version is disabled"),
     "SecretDisabled": (KeyDisabled, "this version is disabled"),
@@ -62,6 +70,7 @@ def from_answer(
     *,
     kid: str,
     operation: str,
+    hsm: bool,
 ) -> EnvelopeError:
     """The error that an answer of 400 and more stands for.
 
@@ -71,6 +80,7 @@ def from_answer(
         body: Its JSON, or ``None``.
         kid: The key that was called.
         operation: ``resolve``, ``wrap``, ``unwrap``, or what administration calls it.
+        hsm: It is of a Managed HSM, whose roles are others.
     """
     code, inner, text = _said(body)
     about: dict[str, Any] = {
@@ -88,7 +98,7 @@ def from_answer(
     if status == 401:
         return _unauthorised(text, about)
     if status == 403:
-        return _forbidden(code, inner, text, about)
+        return _forbidden(code, inner, text, about, hsm=hsm)
     if status == 404:
         return KeyNotFound("the vault has no such key or version", **about)
     if status == 409:
@@ -147,7 +157,7 @@ def _unauthorised(text: str, about: dict[str, Any]) -> EnvelopeError:
 
 
 def _forbidden(
-    code: str | None, inner: str | None, text: str, about: dict[str, Any]
+    code: str | None, inner: str | None, text: str, about: dict[str, Any], *, hsm: bool
 ) -> EnvelopeError:
     operation = about["operation"]
     reason = inner or code or ""
@@ -177,7 +187,7 @@ def _forbidden(
             "or move the vault to roles.",
             **about,
         )
-    role = _ROLES["get" if operation == "resolve" else "wrap"]
+    role = role_for(operation, about["kid"], hsm=hsm)
     return AccessDenied(
         f"no role allows to {operation} with this key{who}",
         next_step=f"Ask for {role}, on the key or the vault; a new role takes minutes to arrive.",

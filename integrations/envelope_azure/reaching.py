@@ -131,7 +131,12 @@ class Way:
         header = next((v for k, v in headers.items() if k.lower() == "www-authenticate"), None)
         if status != 401 and status >= 400:
             raise problems.from_answer(
-                status, headers, _json(body), kid=self.kid, operation="challenge"
+                status,
+                headers,
+                _json(body),
+                kid=self.kid,
+                operation="challenge",
+                hsm=self.cloud.hsm,
             )
         try:
             self._challenge = HttpChallenge(self._url, header or "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -58,6 +57,8 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
                 next_step="Name where it is: client_secret_env or client_secret_file.",
             )
         if name not in _NAMES:
+            import difflib  # only a mistake takes it
+
             close = difflib.get_close_matches(name, _NAMES, 1)
             hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(sorted(_NAMES))}."
             raise ConfigurationError(f"azurekeyvault: unknown option {name!r}", next_step=hint)

@@ -57,20 +57,24 @@ class Vaults:
 
     Args:
         settings: As :func:`envelope_azure.settings.checked` returned them.
+        shared: Whose vaults they are too, so that there is one pool of connections.
     """
 
     metered = True
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, Any], shared: Vaults | None = None) -> None:
         self._settings = settings
         self._lock = threading.Lock()
         self._vaults: dict[str, Vault] = {}
+        self._shared = shared
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({sorted(self._vaults)})"
 
     def vault(self, host: str) -> Vault:
         """The vault of that host name."""
+        if self._shared is not None:
+            return self._shared.vault(host)
         with self._lock:
             found = self._vaults.get(host)
             if found is None:
@@ -215,7 +219,12 @@ class Vault:
                 answer[sealed] = Secret(str(answer[sealed]).encode())
             if response.status_code >= 300:
                 problem = problems.from_answer(
-                    response.status_code, response.headers, answer, kid=kid, operation=operation
+                    response.status_code,
+                    response.headers,
+                    answer,
+                    kid=kid,
+                    operation=operation,
+                    hsm=self.cloud.hsm,
                 )
         except Exception as error:
             problem = problems.from_exception(error, kid=kid, operation=operation, host=self.host)

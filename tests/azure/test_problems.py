@@ -25,6 +25,7 @@ from envelope.keys import WrappedKey
 from envelope.ring import KeyRing
 from envelope.secret import Secret
 from envelope.testing.conformance import spelled, told
+from envelope_azure import problems
 from envelope_azure.driver import AZURE
 from tests.azure.conftest import Azure
 
@@ -120,6 +121,45 @@ def test_a_role_is_named_with_the_caller(azure: Azure, kid: str) -> None:
     assert error.provider_code == "ForbiddenByRbac"
     assert developer.client_id in error.message
     assert error.request_id
+
+
+@pytest.mark.parametrize(
+    ("scheme", "operation", "suffix", "role"),
+    [
+        ("", "resolve", "vault", "Key Vault Reader"),
+        ("", "unwrap", "vault", "Key Vault Crypto Service Encryption User"),
+        ("", "sign", "vault", "Key Vault Crypto User"),
+        ("", "rotate", "vault", "Key Vault Crypto Officer"),
+        ("-secret", "resolve", "vault", "Key Vault Secrets User"),
+        ("-certificate", "import", "vault", "Key Vault Certificates Officer"),
+        ("", "resolve", "managedhsm", "Managed HSM Crypto Auditor"),
+        ("", "unwrap", "managedhsm", "Managed HSM Crypto Service Encryption User"),
+        ("", "sign", "managedhsm", "Managed HSM Crypto User"),
+        ("", "purge", "managedhsm", "Managed HSM Crypto Officer"),
+    ],
+)
+def test_the_role_is_one_of_that_kind_of_vault(
+    scheme: str, operation: str, suffix: str, role: str
+) -> None:
+    body = {"error": {"code": "Forbidden", "innererror": {"code": "ForbiddenByRbac"}}}
+    kid = f"azurekeyvault{scheme}://acme.{suffix}.azure.net/lake"
+    error = problems.from_answer(
+        403, {}, body, kid=kid, operation=operation, hsm=suffix == "managedhsm"
+    )
+    assert isinstance(error, AccessDenied)
+    assert f"Ask for {role}" in error.next_step
+
+
+def test_who_may_not_look_at_a_managed_hsms_key_is_told_a_role_of_managed_hsms(
+    azure: Azure,
+) -> None:
+    hsm = azure.local.vault(f"{azure.host.partition('.')[0]}-hsm", suffix="managedhsm.azure.net")
+    azure.client(hsm.host).create_oct_key("lake", size=256, hardware_protected=True)
+    azure.become("nobody")
+    with caller.deadline(5), pytest.raises(AccessDenied) as caught:
+        AZURE.resolver(AZURE.settings({})).resolve(f"azurekeyvault://{hsm.host}/lake")
+    assert "Managed HSM Crypto Auditor" in caught.value.next_step
+    assert "Key Vault" not in caught.value.next_step
 
 
 def test_an_access_policy_names_the_permission(azure: Azure, kid: str) -> None:
