@@ -20,10 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+import fsspec
 import pytest
 
 from envelope_testing.keyvault import LocalKeyVault
 from tests.docs.pages import Block, Page, all_pages
+from tests.filesystem import servers
 
 PYTHON = {"python"}
 CONSOLE = {"console"}
@@ -58,7 +60,19 @@ def test_a_block_says_its_language_or_why_it_is_not_run(page: Page) -> None:
 
 @contextmanager
 def surroundings(page: Page) -> Iterator[dict[str, str]]:
-    """What a page's reader has besides: for the pages on Azure, some vaults."""
+    """What a page's reader has besides: vaults for the pages on Azure, stores for pipelines."""
+    if page.name == "docs/pipelines.md":
+        with servers.s3() as s3, servers.azurite() as azure:
+            fsspec.filesystem("s3", **s3).call_s3("create_bucket", Bucket="lake")
+            fsspec.filesystem("abfs", **azure).mkdir("archive")
+            yield {
+                "AWS_ENDPOINT_URL": s3["endpoint_url"],
+                "AWS_ACCESS_KEY_ID": s3["key"],
+                "AWS_SECRET_ACCESS_KEY": s3["secret"],
+                "AWS_DEFAULT_REGION": "us-east-1",
+                "AZURE_STORAGE_CONNECTION_STRING": azure["connection_string"],
+            }
+        return
     if not page.name.startswith("docs/azure"):
         yield {}
         return
