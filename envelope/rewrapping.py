@@ -23,13 +23,15 @@ from envelope.jose import b64u_encode
 from envelope.message import Incoming
 from envelope.ring import KeyRing, Rekeyed, as_ring
 from envelope.sinks import LocalSink, Sink, open_pair, open_sink, publishing
-from envelope.sources import LocalSource, Location, OnProgress, Source, is_url, open_source
+from envelope.sources import LocalSource, Location, OnProgress, Source, open_source
+from envelope.urls import is_url, resolved
 
 __all__ = ["RewrapResult", "rewrap"]
 
 _FICLONE = 0x40049409  # linux/fs.h: share the other file's blocks, copy on write
 _COPY_BYTES = 2**20
 _WRITE_BACK_BYTES = 2**23
+_OBJECTS = "envelope.objects"  # the entry-point group of what works on objects of stores
 _OUT = "Say where the result goes: target= (--out)."
 
 
@@ -75,13 +77,16 @@ def rewrap(
     A local file is replaced by a copy (a clone where the file system can) with
     the new header, so that at every instant the old or the new one is there, and
     who has it open reads on undisturbed. Mode, owner, access lists and extended
-    attributes stay; hard links to it keep the old header.
+    attributes stay; hard links to it keep the old header. An object behind a URL is
+    replaced in its store if nobody else wrote to it: on S3 the body is copied there, on Azure
+    it stays where it is. Who writes to it meanwhile wins, and what he wrote is rewrapped.
 
     Args:
-        source: A path; or a URL or a binary file object, which need ``target``.
+        source: A path or a URL; or a binary file object, which needs ``target``.
         target: Where the rewrapped file goes; ``None`` for in place.
         keys: A KeyRing that may open the file. Its ``encrypt_to`` says which recipients
-            are moved to their newest version.
+            are moved to their newest version. For a URL of the file system ``envelope``,
+            ``None`` means the keys that hold there.
         context: Pairs that must be in the authenticated context and equal.
         overwrite: Whether ``target`` may be replaced.
         timeout: Seconds for calls of a vault; ``None`` for the ring's limit.
@@ -94,50 +99,71 @@ def rewrap(
         storage_options: Passed to fsspec where source or target is a URL.
 
     Raises:
-        FileChanged: Somebody else wrote to the file; it was left as it is.
+        FileChanged: Somebody else wrote to the file, or to the object time and again; it was
+            left as it is.
         EnvelopeError: See docs/errors.md. The file was left as it is.
     """
     if recipients not in ("refresh", "replace"):
         raise ConfigurationError(f"recipients= is 'refresh' or 'replace', not {recipients!r}")
     started = time.perf_counter()
     path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
-    if target is None and (path is None or is_url(path)):
-        raise ConfigurationError("only a local file can be rewrapped in place", next_step=_OUT)
     pairs = contexts.expected(context, source, bind_path)
+    store: Any = None
+    if target is None and path is not None and is_url(path):
+        store, found = resolved(path, storage_options)
+        if (behind := getattr(store, "behind", None)) is not None:
+            # A mount or a chain of the file system says which keys and context hold for the file.
+            place = behind(found)
+            store, found, pairs = place.store, place.path, {**place.context, **pairs}
+            keys = place.keys if keys is None else keys
+        if store.protocol == ("file", "local"):
+            source, store, storage_options = found, None, None
+    elif target is None and path is None:
+        raise ConfigurationError("a file object cannot be rewrapped in place", next_step=_OUT)
     ring = as_ring(keys)
-    if target is None:
-        stored, options = open_source(source, storage_options), None
-    else:
-        stored, options = open_pair(source, target, storage_options)
-    with closing(stored):
-        if target is None:
-            _lock(stored)
+
+    def decide(stored: Source) -> _Decision:
         with caller.deadline(timeout):
             incoming = message.accept(stored, ring, pairs)
             try:
                 rekeyed = ring.rekey(
                     incoming.header, incoming.access, replace=recipients == "replace"
                 )
-                new = _header(incoming, rekeyed, ring)
+                return _Decision(incoming, rekeyed, _header(incoming, rekeyed, ring))
             except EnvelopeError as error:
                 raise message.explained(error, stored) from None
-        name = stored.name
-        if target is not None:
-            sink = open_sink(target, overwrite, durable, stored.mode, options)
-            name = sink.name
-            with publishing(sink):
-                _write(stored, sink, incoming.header, new, on_progress)
-                stored.check_unchanged()
-        elif rekeyed.changed:
-            _replace(stored, incoming.header, new, durable, on_progress)
+
+    if store is not None:
+        source_name = name = str(path)
+        decision, stored_size = _of_objects()(store, found, name, decide, on_progress)
+    else:
+        if target is None:
+            stored, options = open_source(source, storage_options), None
+        else:
+            stored, options = open_pair(source, target, storage_options)
+        with closing(stored):
+            if target is None:
+                _lock(stored)
+            decision = decide(stored)
+            source_name = name = stored.name
+            stored_size = stored.size or 0
+            if target is not None:
+                sink = open_sink(target, overwrite, durable, stored.mode, options)
+                name = sink.name
+                with publishing(sink):
+                    _write(stored, sink, decision.old, decision.new, on_progress)
+                    stored.check_unchanged()
+            elif decision.changed:
+                _replace(stored, decision.old, decision.new, durable, on_progress)
     seconds = time.perf_counter() - started
-    kek_id = b64u_encode(new.keys.kek_id)
-    size, stored_size = incoming.plain_size or 0, stored.size or 0
+    rekeyed = decision.rekeyed
+    kek_id = b64u_encode(decision.new.keys.kek_id)
+    size = decision.incoming.plain_size or 0
     events.emit(
-        events.FileFinished("rewrap", stored.name, size, stored_size, seconds, kek_id, name)
+        events.FileFinished("rewrap", source_name, size, stored_size, seconds, kek_id, name)
     )
     return RewrapResult(
-        stored.name,
+        source_name,
         name,
         rekeyed.changed,
         rekeyed.refreshed,
@@ -148,6 +174,32 @@ def rewrap(
         kek_id,
         seconds,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """A file that was verified, and what becomes of its header."""
+
+    incoming: Incoming
+    rekeyed: Rekeyed
+    new: Header
+
+    @property
+    def old(self) -> Header:
+        return self.incoming.header
+
+    @property
+    def changed(self) -> bool:
+        return self.rekeyed.changed
+
+
+def _of_objects() -> Any:
+    """What replaces an object's header in its store: a package beside the core knows stores."""
+    from importlib.metadata import entry_points  # slow to import, and only needed here
+
+    for point in entry_points(group=_OBJECTS, name="rewrap"):
+        return point.load()
+    raise ConfigurationError("only a local file can be rewrapped in place", next_step=_OUT)
 
 
 def _header(incoming: Incoming, rekeyed: Rekeyed, ring: KeyRing) -> Header:

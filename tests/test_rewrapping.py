@@ -301,10 +301,12 @@ def test_two_rewraps_at_once_end_with_a_whole_file(
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_in_place_is_for_local_files(ring: KeyRing) -> None:
-    for source in (io.BytesIO(envelope.encrypt(b"", keys=ring)), "memory://x"):
-        with pytest.raises(ConfigurationError, match=r"in place.*target="):
-            envelope.rewrap(source, keys=ring)
+def test_in_place_is_for_what_has_a_place(ring: KeyRing, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match=r"in place.*target="):
+        envelope.rewrap(io.BytesIO(envelope.encrypt(b"", keys=ring)), keys=ring)
+    monkeypatch.setattr(rewraps, "_OBJECTS", "no.such.group")  # where nothing knows stores
+    with pytest.raises(ConfigurationError, match=r"in place.*target="):
+        envelope.rewrap("memory://x", keys=ring)
     with pytest.raises(ConfigurationError, match="recipients"):
         envelope.rewrap("x", keys=ring, recipients="other")  # type: ignore[arg-type]
 

@@ -22,9 +22,10 @@ from concurrent.futures import Future
 from typing import Any
 
 from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
 
 from envelope.errors import AlreadyExists
-from envelope.sinks import TEMPORARY_SUFFIX, Sink
+from envelope.sinks import TEMPORARY_SUFFIX, LocalSink, Sink
 from envelope_fsspec.calls import Calls
 from envelope_fsspec.steps import is_asynchronous, turn_of
 from envelope_fsspec.uploads import Upload, upload_to
@@ -69,6 +70,8 @@ def sink_for(
     if not overwrite and calls("exists", path):
         raise AlreadyExists("the target exists", path=name)
     given: dict[str, Any] = {"overwrite": overwrite, "options": dict(options)}
+    if isinstance(store, LocalFileSystem):  # behind a folder of it
+        return LocalSink(path, overwrite=overwrite, durable=False, mode=None)
     if is_of_files(store):
         return Renamed(calls, path, name, **given)
     upload = upload_to(store, path, name, **given) if calls.asynchronous else None
