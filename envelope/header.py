@@ -45,6 +45,7 @@ __all__ = [
     "check_size",
     "keys_json",
     "parse",
+    "parse_keys",
     "size_of",
     "used_size",
     "verify_mac",
@@ -275,6 +276,26 @@ def parse(raw: bytes, file_size: int | None = None) -> Header:
     if keys_value["dek"]["alg"] != DEK_ALG:
         raise UnsupportedFormat("the data key is wrapped with an unknown algorithm")
     return header
+
+
+def parse_keys(data: bytes, what: str = "keys") -> KeySection:
+    """A `keys` object that stands somewhere else than in a header: step 4 and 5 for it alone.
+
+    Args:
+        data: The bytes of the object.
+        what: What it is, for the error.
+
+    Raises:
+        Malformed, UnsupportedFormat: See docs/format.md.
+    """
+    value = jose.loads(data, what)
+    section = _key_section(value)
+    critical = [name for name in _critical_names(value, what) if name not in _KNOWN_CRITICAL]
+    if critical:
+        raise UnsupportedFormat(f"{what} has the critical extension {critical[0][:40]!a}")
+    if value["dek"]["alg"] != DEK_ALG:
+        raise UnsupportedFormat("the data key is wrapped with an unknown algorithm")
+    return section
 
 
 def verify_mac(header: Header, dek: Secret) -> None:

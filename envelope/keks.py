@@ -186,6 +186,12 @@ class Keks:
         if writing is not None:
             writing.check_at = self._clock()
 
+    def forget(self) -> None:
+        """Drop all KEKs and what is known of master keys; the next use asks for them."""
+        self._writing = None
+        self._rewraps.clear()
+        self.masters.forget()
+
     def recipients(self, *, now: bool = False) -> list[MasterKey]:
         """The newest versions of all recipients, each once; ``now``: as the vault has them now."""
         found: dict[keyurl.KeyName, MasterKey] = {}

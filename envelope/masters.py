@@ -143,6 +143,13 @@ class Masters:
         """
         return self._opened.get(kek_id)
 
+    def forget(self) -> None:
+        """Drop all answers: keys, KEKs and refusals."""
+        self._found.clear()
+        self._ids.clear()
+        self._opened.clear()
+        self._refusals.clear()
+
     def newest(self, key: str) -> MasterKey:
         """The newest version of ``key``; a metered vault was asked half a minute ago at most."""
         return self.find(key, age=_FRESH)

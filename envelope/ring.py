@@ -250,6 +250,14 @@ class KeyRing:
         self._live = (now, keks)
         return keks
 
+    def forget(self) -> None:
+        """Drop what this process knows by this configuration: KEKs, opened and for writing.
+
+        The next use asks the vault again, so that a key which was disabled there is refused at
+        once instead of after ``limits.kek_cache_age``. Data keys of open files stay.
+        """
+        self._keks.forget()
+
     # --- Writing --------------------------------------------------------------------------------
 
     def grant(self) -> Grant:

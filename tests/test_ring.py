@@ -18,10 +18,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
+import envelope
 from envelope import header, resolvers, runtime
 from envelope.errors import (
     ConfigurationError,
     EnvelopeError,
+    KeyDisabled,
     KeyMismatch,
     LimitExceeded,
     Tampered,
@@ -560,3 +562,18 @@ def test_its_repr_names_a_public_key_by_its_digest_and_not_by_its_path(tmp_path:
     assert here == there
     assert hash(here) == hash(there)
     assert pickle.loads(pickle.dumps(here)) == here
+
+
+def test_forgetting_asks_the_vault_again_for_each_ring_of_the_configuration(
+    driver: MemoryDriver,
+) -> None:
+    ring, same = (KeyRing("local:lake", settings={"local": {"seed": driver.seed}}) for _ in "12")
+    file = envelope.encrypt(b"orders", keys=ring)
+    assert envelope.decrypt(file, keys=same) == b"orders"
+    ring.forget()
+    driver.disabled.add("local:lake/v1")
+    for each in (ring, same):
+        with pytest.raises(KeyDisabled):
+            envelope.decrypt(file, keys=each)
+        with pytest.raises(KeyDisabled):
+            envelope.encrypt(b"orders", keys=each)
