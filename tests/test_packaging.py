@@ -44,9 +44,9 @@ def project(tmp_path: Path) -> Path:
     (probe / "py.typed").touch()
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     head, table, rest = text.partition("[tool.hatch.build.targets.wheel]\n")
-    assert 'packages = ["envelope"' in rest
-    added = 'packages = ["integrations/envelope_probe", "envelope"'
-    text = head + table + rest.replace('packages = ["envelope"', added, 1)
+    assert rest.partition("[tool.")[0].count('  "envelope",\n') == 1
+    added = '  "integrations/envelope_probe",\n  "envelope",\n'
+    text = head + table + rest.replace('  "envelope",\n', added, 1)
     (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
     return tmp_path
 

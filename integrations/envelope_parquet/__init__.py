@@ -1,0 +1,45 @@
+"""Parquet files with a key for each column, under master keys in a vault (docs/parquet.md)."""
+
+from __future__ import annotations
+
+try:
+    import pyarrow.parquet.encryption  # noqa: F401  the one dependency, and its optional part
+except ImportError as _missing:
+    raise ImportError(
+        "Parquet column keys need pyarrow: pip install 'envelope-encryption[parquet]'"
+    ) from _missing
+
+from envelope_parquet.access import ColumnAccess, FileAccess, access
+from envelope_parquet.keytable import Keys, KeyTable, as_table
+from envelope_parquet.policy import ColumnPolicy
+from envelope_parquet.reading import dataset, read_pandas, read_schema, read_table
+from envelope_parquet.writing import ParquetWriter, pandas_kwargs, write_dataset, write_table
+
+__all__ = [
+    "ColumnAccess",
+    "ColumnPolicy",
+    "FileAccess",
+    "KeyTable",
+    "ParquetWriter",
+    "access",
+    "dataset",
+    "pandas_kwargs",
+    "read_pandas",
+    "read_schema",
+    "read_table",
+    "revoke",
+    "write_dataset",
+    "write_table",
+]
+
+
+def revoke(keys: Keys = None) -> None:
+    """Forget all opened keys of a key ring or table, so that the vault is asked again.
+
+    After a key was disabled or a permission withdrawn, files that are opened from now on are
+    refused. Without it that takes ``limits.kek_cache_age``, an hour at most.
+
+    Args:
+        keys: See :func:`read_table`.
+    """
+    as_table(keys).forget()

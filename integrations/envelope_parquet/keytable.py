@@ -1,0 +1,197 @@
+"""Which key a name in a file stands for: the alias table.
+
+Parquet's column keys are named by short texts without ``:`` and ``;``, so that a
+key URL cannot stand there. What a name means is decided here, by the caller's
+arguments and key ring, and never by the file (docs/parquet.md, "Aliases").
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from envelope import keyurl
+from envelope.errors import ConfigurationError, UntrustedKey
+from envelope.keyurl import KeyName
+from envelope.ring import KeyRing, as_ring
+
+__all__ = ["KeyTable", "Keys", "as_table", "generated"]
+
+_ALIAS = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
+_OTHER = re.compile(r"[^A-Za-z0-9._-]+")
+_PUBLIC_CLOUD = ".vault.azure.net"
+
+
+def generated(key: str | KeyName) -> str:
+    """The alias of a key that was given none: ``local:pii`` is ``local-pii`` in files.
+
+    It follows from the key's name alone, so that reader and writer agree without a table.
+    """
+    name = keyurl.parse(key) if isinstance(key, str) else key
+    host = name.host.removesuffix(_PUBLIC_CLOUD)
+    return "-".join(
+        _OTHER.sub("-", part).strip("-") for part in (name.scheme, host, name.name) if part
+    )
+
+
+class KeyTable:
+    """A key ring, and the names that its keys have in Parquet files.
+
+    Args:
+        keys: A key ring, or what makes one (:func:`envelope.ring.as_ring`). Its trusted keys are
+            known by their generated names.
+        aliases: By its name in files, a key; or several: the KEK is wrapped to all of them, and
+            each may open it. An alias is trusted as if it stood in ``decrypt_with``.
+
+    A table is safe to share between threads, and pickles, compares and prints as its configuration.
+
+    Raises:
+        ConfigurationError: A name that cannot be an alias, or that two keys would have.
+    """
+
+    def __init__(
+        self,
+        keys: Keys = None,
+        *,
+        aliases: Mapping[str, str | Sequence[str]] | None = None,
+    ) -> None:
+        given: dict[str, tuple[str, ...]] = {}
+        if isinstance(keys, KeyTable):
+            given.update(keys.aliases)
+            keys = keys.ring
+        self.ring: KeyRing = as_ring(keys)
+        for alias, key in (aliases or {}).items():
+            if not _ALIAS.match(alias):
+                raise ConfigurationError(
+                    f"{alias!r} cannot name a key in a Parquet file",
+                    next_step="An alias has 1 to 128 of the characters A-Z a-z 0-9 . _ -",
+                )
+            given[alias] = (key,) if isinstance(key, str) else tuple(key)
+        self.aliases: Mapping[str, tuple[str, ...]] = given
+        self._names = _by_alias(self.ring, given)
+        self._rings: dict[tuple[str, ...], KeyRing] = {}
+        self._lock = threading.Lock()
+
+    def alias_of(self, key: str) -> str:
+        """The name in files of a key URL; an alias is itself.
+
+        Raises:
+            ConfigurationError: It is neither an alias of this table nor a key.
+        """
+        if key in self.aliases:
+            return key
+        name = keyurl.parse(key)
+        for alias, keys in self.aliases.items():
+            if name in map(keyurl.parse, keys[:1]):
+                return alias
+        alias = generated(name)
+        held = self._names.get(alias)
+        if held is not None and keyurl.parse(held[0]).unversioned != name.unversioned:
+            raise _taken(alias, held[0], key)
+        return alias
+
+    def for_writing(self, key: str) -> KeyRing:
+        """The ring that wraps under this key or alias, and under no other."""
+        return self._ring(self.aliases.get(key) or (str(keyurl.parse(key)),))
+
+    def for_reading(self, alias: str, kids: Sequence[str]) -> KeyRing:
+        """The ring that may open what a file says is under ``alias``.
+
+        Args:
+            alias: The name in the file.
+            kids: The recipients that the file names; they matter where a pattern is trusted.
+
+        Raises:
+            UntrustedKey: The name stands for no configured key. Nobody was called.
+        """
+        keys = self._names.get(alias) or self._by_pattern(alias, kids)
+        if not keys:
+            raise UntrustedKey(
+                f"the file names a key {alias[:80]!a}, which stands for no trusted key",
+                next_step="Add the key to decrypt_with (--key or --trust), or give "
+                "aliases={NAME: KEY} if you expect files under it.",
+            )
+        return self._ring(keys)
+
+    def forget(self) -> None:
+        """Drop all opened KEKs of these keys, so that the vault is asked again."""
+        with self._lock:
+            rings = [self.ring, *self._rings.values()]
+        for ring in rings:
+            ring.forget()
+
+    def _by_pattern(self, alias: str, kids: Sequence[str]) -> tuple[str, ...]:
+        """Keys of a trusted vault: there, the recipients say which one, if the name agrees."""
+        patterns = [p for p in map(keyurl.parse, self.ring.decrypt_with) if p.name == "*"]
+        found = []
+        for kid in kids if patterns else ():
+            try:
+                name = keyurl.parse(kid)
+            except ConfigurationError:
+                continue
+            if generated(name) == alias and any(keyurl.matches(p, name) for p in patterns):
+                found.append(str(name.unversioned))
+        return tuple(dict.fromkeys(found))
+
+    def _ring(self, keys: tuple[str, ...]) -> KeyRing:
+        with self._lock:
+            ring = self._rings.get(keys)
+            if ring is None:
+                config = self.ring.to_config()
+                for name in ("keys", "encrypt_to", "decrypt_with"):
+                    config.pop(name, None)
+                trusted = [key for key in keys if keyurl.scheme_of(key) != "public"]
+                ring = KeyRing.from_config({**config, "encrypt_to": keys, "decrypt_with": trusted})
+                self._rings[keys] = ring
+            return ring
+
+    def __repr__(self) -> str:
+        return f"KeyTable({self.ring!r}, aliases={dict(sorted(self.aliases.items()))!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeyTable) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (self.ring, dict(self.aliases))
+
+
+Keys = KeyTable | KeyRing | str | Sequence[str] | Mapping[str, Any] | None
+"""What ``keys=`` takes everywhere in this package."""
+
+
+def as_table(keys: Keys) -> KeyTable:
+    """What every function does with its ``keys=``."""
+    return keys if isinstance(keys, KeyTable) else KeyTable(keys)
+
+
+def _again(ring: KeyRing, aliases: dict[str, tuple[str, ...]]) -> KeyTable:
+    return KeyTable(ring, aliases=aliases)
+
+
+def _by_alias(ring: KeyRing, aliases: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """By the name in files, the keys that may be called for it."""
+    found: dict[str, tuple[str, ...]] = dict(aliases)
+    own: dict[str, list[str]] = {}
+    for text in ring.decrypt_with:
+        name = keyurl.parse(text)
+        if name.name != "*" and name.scheme != "public":
+            own.setdefault(generated(name), []).append(text)
+    for alias, keys in own.items():
+        names = {keyurl.parse(key).unversioned for key in keys}
+        if len(names) > 1:
+            raise _taken(alias, keys[0], keys[-1])
+        if alias not in found:
+            found[alias] = tuple(keys)
+    return found
+
+
+def _taken(alias: str, one: str, other: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{one} and {other} would both be called {alias} in files",
+        next_step="Give one of them a name of its own: aliases={NAME: KEY}.",
+    )
