@@ -86,7 +86,7 @@ class WindowReader(io.BufferedIOBase):
 
     def tell(self) -> int:
         self._check_open()
-        return self._sought.get(threading.get_ident(), self._position)
+        return self._sought.get(threading.get_ident(), self._next_position())
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         self._check_open()
@@ -98,9 +98,15 @@ class WindowReader(io.BufferedIOBase):
         if base + offset < 0:
             raise ValueError("a position cannot be negative")
         # DuckDB seeks and reads on several threads, and one may wait for another's read in between:
-        # what a thread reads next is where it sought itself.
-        self._sought[threading.get_ident()] = self._position = base + offset
+        # what a thread reads next is where it sought itself. The position is the running read's.
+        thread = threading.get_ident()
+        self._sought.pop(thread, None)
+        self._sought[thread] = base + offset  # the latest comes last
         return base + offset
+
+    def _next_position(self) -> int:
+        """Where a thread reads that sought nowhere: there is one position, as of any file."""
+        return next(reversed([*self._sought.values()]), self._position)
 
     # --- Reading ---------------------------------------------------------------------------------
 
@@ -178,10 +184,10 @@ class WindowReader(io.BufferedIOBase):
         self._check_open()
         if self._sought:
             own = self._sought.pop(threading.get_ident(), None)
-            if own is None:  # one thread seeks and another reads: then there is one position
+            if own is None:  # one thread seeks and another reads
+                own = self._next_position()
                 self._sought.clear()
-            else:
-                self._position = own
+            self._position = own
         self._grow = self._position == self._end_of_last_read
 
     def _check_open(self) -> None:

@@ -130,7 +130,7 @@ class ObjectReader(WindowReader):
         try:
             return self._read_apart(start, start + size)
         except BaseException:
-            self._position = start
+            self.seek(start)  # this thread's alone: another one may be reading
             raise
 
     def _read_apart(self, start: int, end: int) -> bytes:
