@@ -53,6 +53,17 @@ def test_copy_to_what_pandas_reads(lake: Lake) -> None:
     pd.testing.assert_frame_equal(read, pd.read_csv(lake.plain / "a.csv"))
 
 
+# What is told of it where nobody can raise it: a ResourceWarning, and an event.
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <function Writer.__del__")
+def test_what_it_leaves_unclosed_is_not_published(lake: Lake) -> None:
+    with duckdb.connect() as db:
+        db.register_filesystem(lake.fs)
+        db.register("data", frame(100))
+        db.execute("create table t as from data")
+        db.execute(f"export database '{lake.url('out')}' (format parquet)")
+    assert [path.rpartition("/")[2] for path in lake.fs.find(lake.path("out"))] == ["t.parquet"]
+
+
 def test_by_mount(mounted: Lake) -> None:
     import fsspec
 
