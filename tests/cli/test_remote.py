@@ -357,3 +357,22 @@ def test_plaintext_that_goes_into_a_mount_never_waits_in_plain(
         "[ENV-EXISTS]"
         in lake("decrypt", "plain.env1", "--out", "envelope://lake/acme/x", status=2).err
     )
+
+
+def test_objects_are_rewrapped_in_place_by_urls_mounts_and_chains(mounted: Far, lake: Cli) -> None:
+    Path("plain").write_bytes(DATA)
+    lake("encrypt", "plain", "--out", "envelope://lake/acme/x")
+    key = ("--key", "local:lake", *mounted.given)
+    lake("encrypt", "plain", "--out", f"{mounted.url}/bare.env1", *key)
+    before = {name: mounted.get(name)[4096:] for name in ("acme/x", "bare.env1")}
+    lake("keys", "rotate", "local:acme")
+    lake("keys", "rotate", "local:lake")
+    [done] = lake.objects("rewrap", "-r", "envelope://lake/acme", schema="rewrap")
+    assert (done["source"], done["changed"]) == ("envelope://lake/acme/x", True)
+    [done] = lake.objects("rewrap", f"{mounted.url}/bare.env1", *key, schema="rewrap")
+    assert done["changed"]
+    assert {name: mounted.get(name)[4096:] for name in before} == before
+    lake("verify", "envelope://lake/acme/x")
+    assert "up to date 1" in lake("rewrap", "-r", "envelope://lake/acme").out
+    [count] = lake.objects("rewrap", "-r", "--dry-run", "envelope://lake/acme", schema="kid")
+    assert count["kid"].startswith("local:acme/")
