@@ -12,6 +12,12 @@ except ImportError as _missing:
 from envelope_parquet.access import ColumnAccess, FileAccess, access
 from envelope_parquet.keytable import Keys, KeyTable, as_table
 from envelope_parquet.policy import ColumnPolicy
+from envelope_parquet.properties import (
+    data_keys,
+    dataset_decryption,
+    dataset_encryption,
+    decryption_properties,
+)
 from envelope_parquet.reading import dataset, read_pandas, read_schema, read_table
 from envelope_parquet.writing import ParquetWriter, pandas_kwargs, write_dataset, write_table
 
@@ -22,7 +28,11 @@ __all__ = [
     "KeyTable",
     "ParquetWriter",
     "access",
+    "data_keys",
     "dataset",
+    "dataset_decryption",
+    "dataset_encryption",
+    "decryption_properties",
     "pandas_kwargs",
     "read_pandas",
     "read_schema",

@@ -1,0 +1,157 @@
+"""For programs that call pyarrow themselves: properties, configurations, keys of one session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow.dataset as ds
+import pyarrow.parquet.encryption as pe
+
+from envelope.errors import EnvelopeError, NotEncrypted, UnsupportedFormat
+from envelope.secret import Secret
+from envelope_parquet import footers, kms, material, places
+from envelope_parquet.access import access
+from envelope_parquet.binding import Binding, binding_for_reading
+from envelope_parquet.keytable import Keys, as_table
+from envelope_parquet.policy import ColumnPolicy
+
+__all__ = [
+    "data_keys",
+    "dataset_decryption",
+    "dataset_encryption",
+    "decryption_properties",
+]
+
+
+def decryption_properties(
+    location: places.Location,
+    keys: Keys = None,
+    *,
+    filesystem: Any = None,
+    storage_options: Mapping[str, Any] | None = None,
+    aad: str | None = "path",
+    root: str | os.PathLike[str] | None = None,
+    context: Mapping[str, str] | None = None,
+) -> Any:
+    """Decryption properties for one file: ``pd.read_parquet(path, decryption_properties=…)``.
+
+    Whoever reads with them must leave the columns alone that :func:`access` shows as denied:
+    pyarrow hangs or ends the process when it filters by one or shows its metadata.
+
+    Args:
+        location, keys, filesystem, storage_options, aad, root, context: See
+            :func:`envelope_parquet.read_table`.
+
+    Raises:
+        NotEncrypted: pyarrow would read it without a word.
+        AccessDenied, UntrustedKey, ContextMismatch, …: The footer's key cannot be used.
+    """
+    table = as_table(keys)
+    found = access(
+        location,
+        table,
+        filesystem=filesystem,
+        storage_options=storage_options,
+        aad=aad,
+        root=root,
+        context=context,
+    )
+    if found.algorithm is None:
+        raise NotEncrypted("the Parquet file is not encrypted", path=found.name)
+    if found.footer.error is not None:
+        raise found.footer.error
+    kms.warn_of(found.algorithm, found.name)
+    return kms.decryption(table, binding_for_reading(location, aad, root, context))[0]
+
+
+def dataset_encryption(keys: Keys, policy: ColumnPolicy, schema: Any) -> ds.ParquetEncryptionConfig:
+    """For ``ParquetFileFormat().make_write_options(encryption_config=…)``.
+
+    Each file gets fresh data keys. They are not bound to the files' places, which pyarrow does
+    not tell: :func:`envelope_parquet.write_dataset` binds them.
+
+    Args:
+        keys, policy: See :class:`envelope_parquet.ParquetWriter`.
+        schema: Of the files, without the columns that become folders.
+
+    Raises:
+        ConfigurationError: The policy does not fit the schema.
+    """
+    table = as_table(keys)
+    groups = policy.assign(schema, table)
+    chosen = kms.aliases(policy, table)
+    factory = pe.CryptoFactory(lambda _connection: kms.Client(table, keys=chosen))
+    configuration = kms.configuration(policy, groups, table.alias_of(policy.footer))
+    return ds.ParquetEncryptionConfig(factory, pe.KmsConnectionConfig(), configuration)
+
+
+def dataset_decryption(
+    keys: Keys = None, *, context: Mapping[str, str] | None = None
+) -> ds.ParquetDecryptionConfig:
+    """For ``ParquetFragmentScanOptions(decryption_config=…)``, for any number of files.
+
+    pyarrow does not tell which file a key is for, so that places are not checked, and it takes
+    plain files without a word: :func:`envelope_parquet.dataset` does both.
+
+    Args:
+        keys: See :func:`envelope_parquet.read_table`.
+        context: Entries that the context of all keys must have.
+    """
+    table = as_table(keys)
+    binding = Binding(dict(context or {}))
+    factory = pe.CryptoFactory(lambda _connection: kms.Client(table, binding=binding))
+    return ds.ParquetDecryptionConfig(
+        factory, pe.KmsConnectionConfig(), pe.DecryptionConfiguration(read_kms_url=False)
+    )
+
+
+def data_keys(
+    location: places.Location,
+    keys: Keys = None,
+    *,
+    filesystem: Any = None,
+    storage_options: Mapping[str, Any] | None = None,
+    aad: str | None = "path",
+    root: str | os.PathLike[str] | None = None,
+    context: Mapping[str, str] | None = None,
+) -> dict[str, Secret]:
+    """The data keys of one file in the clear, for a program that takes nothing else (DuckDB).
+
+    They open this file for ever, whatever happens to the master keys: keep them in memory, for
+    one session.
+
+    Args:
+        location, keys, filesystem, storage_options, aad, root, context: See
+            :func:`envelope_parquet.read_table`.
+
+    Returns:
+        By leaf column, its key, and under ``""`` the footer's. Columns under the footer's key and
+        those that are denied are not there.
+
+    Raises:
+        NotEncrypted: There are none.
+        AccessDenied, UntrustedKey, ContextMismatch, …: The footer's key cannot be used.
+    """
+    client = kms.Client(as_table(keys), binding=binding_for_reading(location, aad, root, context))
+
+    def opened(metadata: bytes) -> Secret:
+        found = material.parse(metadata)
+        if isinstance(found, material.Reference):
+            raise UnsupportedFormat("its key material is in a file beside it")
+        return client.open(found.wrapped_dek, found.master_key)
+
+    found = places.place(location, filesystem, storage_options)
+    with found.fs.open_input_file(found.path) as file:
+        footer = footers.read(file.size(), lambda at, count: bytes(file.read_at(count, at)))
+    key = opened(footer.key_metadata or b"")
+    columns = footer.columns if footer.plaintext else footers.decrypted_columns(footer, key)
+    keys_found = {"": key}
+    for column in columns:
+        if column.metadata:
+            try:
+                keys_found[column.path] = opened(column.metadata)
+            except EnvelopeError:
+                continue  # denied: it is left out
+    return keys_found
