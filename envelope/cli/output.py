@@ -59,11 +59,14 @@ class Output:
         self._unsubscribe = events.subscribe(self._on_event)
         # Events are printed here; without a handler, logging would print warnings as well.
         _events_log.addHandler(self._no_log)
+        if not self.options.debug:  # nor do vendors' SDKs warn in pages beside the one sentence
+            logging.getLogger().addHandler(self._no_log)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._unsubscribe()
-        _events_log.removeHandler(self._no_log)
+        for log in (_events_log, logging.getLogger()):
+            log.removeHandler(self._no_log)
 
     # --- What is printed ------------------------------------------------------------------------
 

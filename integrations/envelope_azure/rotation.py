@@ -62,11 +62,12 @@ def changed(
             "a key rotates after a time or before its expiry, not by both",
             next_step="Give --rotate-after or --rotate-before-expiry.",
         )
-    # Either of the two takes the place of the other.
+    # Either of the two takes the place of the other, and "never" is said of the rotation.
     if given.get("rotate_after"):
         given["rotate_before_expiry"] = None
-    elif given.get("rotate_before_expiry"):
+    elif given.get("rotate_before_expiry") or "rotate_after" in given:
         given["rotate_after"] = None
+        given.setdefault("rotate_before_expiry", None)
     if "notify_before_expiry" in given and (hsm or given["notify_before_expiry"] is None):
         why = "a Managed HSM sends no notices" if hsm else "a vault always has a rule for notices"
         raise ConfigurationError(

@@ -64,6 +64,17 @@ def test_one_rule_of_rotation_takes_the_place_of_the_other_and_the_rest_stays() 
         changed(second, {"expires_in": None}, hsm=False)
 
 
+def test_never_ends_rotation_by_whichever_rule_it_was() -> None:
+    before = changed(NONE, {"rotate_before_expiry": "P30D", "expires_in": "P2Y"}, hsm=False)
+    after = changed(NONE, {"rotate_after": "P18M", "expires_in": "P2Y"}, hsm=False)
+    for policy in (before, after):
+        ended = changed(policy, {"rotate_after": None}, hsm=False)
+        assert (ended.rotate_after, ended.rotate_before_expiry) == (None, None)
+        assert ended.expires_in == "P2Y"
+    other = changed(after, {"rotate_after": None, "rotate_before_expiry": "P30D"}, hsm=False)
+    assert (other.rotate_after, other.rotate_before_expiry) == (None, "P30D")
+
+
 @given(st.none() | days, st.none() | days, st.none() | days, days)
 def test_what_is_sent_is_read_back(
     after: str | None, before: str | None, expires: str | None, notice: str

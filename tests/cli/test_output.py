@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,20 @@ def test_every_error_has_a_line_a_next_step_an_object_and_a_status(
     assert step == f"    {kind.next_step}"
     assert failure.exit == kind.exit
     check(failure.to_json(), "error")
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_what_sdks_warn_of_is_printed_under_debug_alone(debug: bool) -> None:
+    # In a process of its own: pytest's handlers would take the warning in either case.
+    code = (
+        "import logging; from envelope.cli.options import GlobalOptions; "
+        "from envelope.cli.output import Output\n"
+        f"with Output(GlobalOptions(debug={debug})): logging.getLogger('vendor').warning('a page')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ("a page" in done.stderr) == debug
 
 
 def test_the_operating_systems_errors_have_its_names() -> None:
