@@ -108,9 +108,13 @@ def _sides(
     """What the verb gets. It decides itself how an object is rewrapped, so it gets a URL."""
     if target is not None or found.place is None:
         return handover.writing(RENEWING, found.place or found.path, target, overwrite=overwrite)
+    from fsspec.implementations.local import LocalFileSystem
+
     behind = found.place.behind
     if behind is None:
         given = {"source": found.path, "storage_options": stores.options(found.path)}
+    elif isinstance(behind.store, LocalFileSystem):
+        given = {"source": behind.path}
     else:
         given = {"source": behind.url, "storage_options": behind.store.storage_options}
     return {**given, **handover.trust(found.place)}

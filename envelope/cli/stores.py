@@ -131,6 +131,13 @@ class Place:
         """The stored file of a mount's or a chain's path, see ``EnvelopeFileSystem.behind``."""
         return self.fs.behind(self.path) if enveloped(self.url) else None
 
+    def name_key(self) -> NameKey | None:
+        """What the names of a mount or a chain are encrypted with, if they are and there is one."""
+        if not enveloped(self.url):
+            return None
+        found = self.fs.name_key(self.path)
+        return None if found is None else NameKey(self.fs, self.path, found.url)
+
     def info(self) -> dict[str, Any]:
         """What the store says of it now."""
         found: dict[str, Any] = self.fs.info(self.path)
@@ -182,6 +189,28 @@ class Place:
             relative = name.strip("/")[len(base) :].strip("/")
             if info["type"] == "file" and relative:
                 yield replace(self.below(relative), path=name), info
+
+
+class NameKey(Place):
+    """The file with the name key of a place. No plain path leads to it: its URL is the store's."""
+
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    @property
+    def store(self) -> Any:
+        return self.behind.store
+
+    @property
+    def behind(self) -> Any:
+        return self.fs.name_key(self.path)
+
+    def info(self) -> dict[str, Any]:
+        found = self.behind
+        return dict(found.store.info(found.path))
 
 
 def start_of(store: Any, path: str, length: int) -> bytes:

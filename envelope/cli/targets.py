@@ -107,6 +107,8 @@ class Targets:
 
     def inputs(self) -> Iterator[Found]:
         """All inputs; what has no target is skipped in folders, and an error if it was named."""
+        if self._recursive and self._direction.naming is in_place and self._out is None:
+            yield from self._name_keys()
         for found in inputs(
             self._paths,
             recursive=self._recursive,
@@ -119,6 +121,19 @@ class Targets:
                 yield Broken(found.path, self._nameless(found))
             else:
                 yield found
+
+    def _name_keys(self) -> Iterator[Found]:
+        """What no listing shows, and what has to keep up with a key that is rotated."""
+        select = self._select or SelectOptions()
+        for path in self._paths:
+            if not enveloped(path) or has_magic(path):
+                continue
+            try:
+                place = self._stores.at(path).name_key()
+                if place is not None and not select.leaves_out(place.name):
+                    yield Input(place.url, place.name, None, place, place.info())
+            except Exception as error:  # of whatever the store's client raises
+                yield Broken(path, error)
 
     def of(self, found: Input) -> str | None:
         """The target of one input, as people name it; ``None`` if there is no name for it."""

@@ -91,6 +91,9 @@ class MountsFileSystem(EnvelopeFileSystem):
     def behind(self, path: str) -> Behind:
         return self.serving(path).behind(path)
 
+    def name_key(self, path: str) -> Behind | None:
+        return self.serving(path).name_key(path)
+
     def applies(self, path: str) -> dict[str, Any]:
         return self.serving(path).applies(path)
 

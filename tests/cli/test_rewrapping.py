@@ -94,3 +94,25 @@ def test_the_data_is_not_looked_at_for_one_file_that_fails(tree: Path, lake: Cli
     said = lake("rewrap", "-r", "tree", status=1)
     assert "tree/bad.env1" in said.err
     assert said.out == "rewrapped 0, up to date 2; failed 1\n"
+
+
+def test_the_name_key_of_a_mount_is_rewrapped_with_its_files(lake: Cli) -> None:
+    Path("envelope.toml").write_text(
+        f'[mount.hidden]\nurl = "file://{Path.cwd()}/store"\noptions = {{auto_mkdir = true}}\n'
+        'keys = ["local:lake"]\nnames = "encrypt"\n'
+    )
+    for command in (
+        ("cp", "one", "envelope://hidden/data/one"),
+        ("cp", "one", "envelope://hidden/two"),
+        ("keys", "rotate", "local:lake"),
+    ):
+        Path("one").write_bytes(b"one")
+        assert lake.program(*command).returncode == 0
+    old = {info["kid"] for info in lake.objects("keys", "list", schema="key")} - {newest(lake)}
+    assert "3 encrypted files" in lake("rewrap", "-r", "--dry-run", "envelope://hidden").out
+    assert lake("rewrap", "-r", "envelope://hidden").out == "rewrapped 3, up to date 0\n"
+    assert lake("rewrap", "-r", "envelope://hidden/data").out == "rewrapped 0, up to date 2\n"
+    for kid in old:
+        lake("keys", "disable", kid)
+    said = lake.program("cat", "envelope://hidden/data/one")
+    assert (said.returncode, said.stdout) == (0, b"one")

@@ -561,6 +561,18 @@ def test_a_file_or_folder_that_was_moved_in_the_store_does_not_show_up(
     assert "2 stored names" in notices[0]
 
 
+def test_doctor_names_the_foreign_ones_and_finds_nothing_odd_in_the_name_key(lake: Lake) -> None:
+    fs = lake.fill(lake.filesystem(segment_length=65536))
+    files = list(lake.raw.find(lake.root, detail=True).values())
+    found = {finding.check: finding for finding in fs.examine(lake.root, files)}
+    assert found["names"].level == found["geometry"].level == "ok"
+    lake.raw.pipe_file(lake.path("plain.csv"), b"x")
+    files = list(lake.raw.find(lake.root, detail=True).values())
+    found = {finding.check: finding for finding in fs.examine(lake.root, files)}
+    assert found["names"].level == "warn"
+    assert "plain.csv" in found["names"].text
+
+
 # --- Beside event loops, and fsspec's own suites ------------------------------------------------
 
 
