@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from envelope import keyurl
+from envelope import keyurl, runtime
 from envelope.errors import ConfigurationError, UntrustedKey
 from envelope.keyurl import KeyName
 from envelope.ring import KeyRing, as_ring
@@ -21,6 +22,7 @@ __all__ = ["KeyTable", "Keys", "as_table", "generated"]
 
 _ALIAS = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 _OTHER = re.compile(r"[^A-Za-z0-9._-]+")
+_KEPT = 1024  # rings of single keys
 _PUBLIC_CLOUD = ".vault.azure.net"
 
 
@@ -34,6 +36,28 @@ def generated(key: str | KeyName) -> str:
     return "-".join(
         _OTHER.sub("-", part).strip("-") for part in (name.scheme, host, name.name) if part
     )
+
+
+class _Rings:
+    """The rings of single keys that this process made, by the ring that they were made of."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rings: OrderedDict[tuple[str, tuple[str, ...]], KeyRing] = OrderedDict()
+
+    def get(self, identity: str, keys: tuple[str, ...]) -> KeyRing | None:
+        with self._lock:
+            return self._rings.get((identity, keys))
+
+    def put(self, identity: str, keys: tuple[str, ...], ring: KeyRing) -> None:
+        with self._lock:
+            self._rings[identity, keys] = ring
+            while len(self._rings) > _KEPT:
+                self._rings.popitem(last=False)[1].forget()
+
+    def made_of(self, identity: str) -> list[KeyRing]:
+        with self._lock:
+            return [ring for (of, _), ring in self._rings.items() if of == identity]
 
 
 class KeyTable:
@@ -71,8 +95,7 @@ class KeyTable:
             given[alias] = (key,) if isinstance(key, str) else tuple(key)
         self.aliases: Mapping[str, tuple[str, ...]] = given
         self._names = _by_alias(self.ring, given)
-        self._rings: dict[tuple[str, ...], KeyRing] = {}
-        self._lock = threading.Lock()
+        self._identity = repr(self.ring)
 
     def alias_of(self, key: str) -> str:
         """The name in files of a key URL; an alias is itself.
@@ -117,9 +140,7 @@ class KeyTable:
 
     def forget(self) -> None:
         """Drop all opened KEKs of these keys, so that the vault is asked again."""
-        with self._lock:
-            rings = [self.ring, *self._rings.values()]
-        for ring in rings:
+        for ring in [self.ring, *runtime.current().state(_Rings).made_of(self._identity)]:
             ring.forget()
 
     def _by_pattern(self, alias: str, kids: Sequence[str]) -> tuple[str, ...]:
@@ -136,16 +157,15 @@ class KeyTable:
         return tuple(dict.fromkeys(found))
 
     def _ring(self, keys: tuple[str, ...]) -> KeyRing:
-        with self._lock:
-            ring = self._rings.get(keys)
-            if ring is None:
-                config = self.ring.to_config()
-                for name in ("keys", "encrypt_to", "decrypt_with"):
-                    config.pop(name, None)
-                trusted = [key for key in keys if keyurl.scheme_of(key) != "public"]
-                ring = KeyRing.from_config({**config, "encrypt_to": keys, "decrypt_with": trusted})
-                self._rings[keys] = ring
-            return ring
+        rings = runtime.current().state(_Rings)
+        ring = rings.get(self._identity, keys)
+        if ring is None:
+            config = self.ring.to_config()
+            trusted = [key for key in keys if keyurl.scheme_of(key) != "public"]
+            config |= {"encrypt_to": list(keys), "decrypt_with": trusted}
+            ring = KeyRing.from_config(config)
+            rings.put(self._identity, keys, ring)
+        return ring
 
     def __repr__(self) -> str:
         return f"KeyTable({self.ring!r}, aliases={dict(sorted(self.aliases.items()))!r})"

@@ -7,7 +7,7 @@ plans a scan (docs/upstream.md), so that it is never given one.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, cast
 from urllib.parse import unquote
 
@@ -111,13 +111,22 @@ class _File:
         place = cast(places.Place, self.place)  # file objects are read at once
         return parquet.make_fragment(place.path, place.fs, partition_expression=expression)
 
-    def check_was_read(self) -> None:
+    def expect_to_be_read(self) -> None:
+        """From now on, a scan has to ask for a key."""
+        if self.client is not None:
+            self.client.opened = 0
+
+    def check_was_read(self, read: Collection[str]) -> None:
         """The file that pyarrow read was encrypted: it asked for a key.
+
+        Args:
+            read: The paths that were scanned; others need no key.
 
         Raises:
             NotEncrypted: It was replaced after its footer was looked at.
         """
-        if self.client is not None and not self.client.opened:
+        scanned = self.place is not None and self.place.path in read
+        if scanned and self.client is not None and not self.client.opened:
             raise NotEncrypted("the file was replaced by one without encryption", path=self.name)
 
 
@@ -173,10 +182,12 @@ def read_table(
     _check(wanted, made.schema, refused, filters, denied)
     readable = [name for name in wanted if name not in refused]
     try:
-        table = made.to_table(columns=readable, filter=expression, use_threads=use_threads)
         for file in files:
-            if expression is None:
-                file.check_was_read()
+            file.expect_to_be_read()
+        table = made.to_table(columns=readable, filter=expression, use_threads=use_threads)
+        read = _paths(made, expression)
+        for file in files:
+            file.check_was_read(read)
     except EnvelopeError as error:
         raise error
     except (OSError, pa.ArrowException) as error:
@@ -291,6 +302,13 @@ def _of_object(file: _File) -> tuple[list[_File], ds.Dataset]:
                 index, each.with_nullable(True), pa.nulls(len(table), each.type)
             )
     return [file], ds.dataset(table)
+
+
+def _paths(made: ds.Dataset, expression: Any) -> set[str]:
+    """The files that a scan with this filter looks into."""
+    if not isinstance(made, ds.FileSystemDataset):
+        return set()
+    return {each.path for each in made.get_fragments(expression)}
 
 
 def _below(base: places.Place) -> list[tuple[places.Place, str]]:

@@ -55,7 +55,7 @@ def test_a_plain_footer_says_what_pyarrow_says() -> None:
 
 def test_the_public_encrypted_files_tell_their_keys_names() -> None:
     found = {}
-    for path in sorted((folder("parquet-testing") / "data").glob("*.parquet.encrypted")):
+    for path in sorted(folder("parquet-testing").glob("*.parquet.encrypted")):
         data = path.read_bytes()
         footer = footers.read(len(data), lambda at, count, data=data: data[at : at + count])
         found[path.name.removesuffix(".parquet.encrypted")] = footer
@@ -71,7 +71,7 @@ def test_an_encrypted_footer_opens_with_its_documented_key() -> None:
     from envelope.secret import Secret
 
     data = Path(
-        folder("parquet-testing"), "data", "encrypt_columns_and_footer.parquet.encrypted"
+        folder("parquet-testing"), "encrypt_columns_and_footer.parquet.encrypted"
     ).read_bytes()
     footer = footers.read(len(data), lambda at, count: data[at : at + count])
     columns = footers.decrypted_columns(footer, Secret(b"0123456789012345"))

@@ -121,14 +121,14 @@ def test_a_file_that_is_replaced_by_a_plain_one_in_between_is_refused(
 ) -> None:
     from envelope_parquet import reading
 
-    real = reading.ds.FileSystemDataset
+    real = reading._File.expect_to_be_read
 
-    def late(*args: object) -> object:
+    def late(file: reading._File) -> None:
         pq.write_table(PEOPLE, people.with_suffix(".tmp"))
         os.replace(people.with_suffix(".tmp"), people)
-        return real(*args)
+        real(file)
 
-    monkeypatch.setattr(reading.ds, "FileSystemDataset", late)
+    monkeypatch.setattr(reading._File, "expect_to_be_read", late)
     with pytest.raises(NotEncrypted):
         read_table(people, owner)
 

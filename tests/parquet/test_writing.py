@@ -53,12 +53,14 @@ def test_an_exception_leaves_what_was_there(tmp_path: Path, owner: KeyRing) -> N
     path = tmp_path / "people.parquet"
     write_table(PEOPLE, path, keys=owner, policy=POLICY)
     before = path.read_bytes()
-    with (
-        pytest.raises(ZeroDivisionError),
-        ParquetWriter(path, PEOPLE.schema, keys=owner, policy=POLICY) as writer,
-    ):
-        writer.write_table(PEOPLE)
-        raise ZeroDivisionError
+
+    def half() -> None:
+        with ParquetWriter(path, PEOPLE.schema, keys=owner, policy=POLICY) as writer:
+            writer.write_table(PEOPLE)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        half()
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["people.parquet"]
     with pytest.raises(AlreadyExists):
