@@ -212,9 +212,7 @@ def _geometry(kinds: _Kinds, layout: Layout | None) -> Iterator[Finding]:
             'Write them anew (envelope reencrypt --segment-length), or set sizes = "exact".', 4,
         )  # fmt: skip
     if not other:
-        yield Finding(
-            "ok", "geometry", f"{kinds.encrypted} files have the expected one"
-        )
+        yield Finding("ok", "geometry", f"{kinds.encrypted} files have the expected one")
 
 
 def _layouts(store: Any, files: _Files) -> Iterable[tuple[str, Layout | Exception]]:
