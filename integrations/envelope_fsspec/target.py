@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from fsspec.implementations.dirfs import DirFileSystem
+
 from envelope import caller, events, message, runtime
 from envelope.caches import Cache
 from envelope.errors import (
@@ -266,7 +268,7 @@ class Target:
         if info["type"] == "directory":
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         known = self._known().ends.get((self._identity, path))
-        if known is not None and known.version == _version(info):
+        if known is not None and known.version == _version(info) and not self._is_listed(stored):
             return known
         try:
             opened: Opened = yield from self._opened_now(path, stored, domain, info)
@@ -286,6 +288,15 @@ class Target:
             raise error
         opened = yield from self._opened_now(path, stored, domain, again)
         return opened
+
+    def _is_listed(self, stored: str) -> bool:
+        """Whether the store told of a file from a listing that it keeps, which may be old."""
+        if isinstance(self.store, DirFileSystem):
+            return True  # what the store below keeps is not seen from here
+        try:
+            return self.store._ls_from_cache(stored) is not None
+        except FileNotFoundError:
+            return True
 
     def _opened_now(
         self, path: str, stored: str, domain: Domain, info: Mapping[str, Any]
@@ -457,6 +468,7 @@ class Target:
         start: int | None,
         end: int | None,
         kwargs: dict[str, Any],
+        last: bool = False,
     ) -> Steps[bytes]:
         if isinstance(state, Plain):
             return bytes((yield self.ask("cat_file", self.stored(path), start=start, end=end)))
@@ -474,11 +486,18 @@ class Target:
             return (yield from self._span(state.incoming, span, path, kwargs))
         except IntegrityError as error:
             # The header was read a moment before, and the file may have been replaced since then.
+            if last:
+                raise
             self.forget(path)
-            fresh = yield from self._header(path)
-            if fresh.incoming.opener.header == state.incoming.opener.header:
-                raise error from None
-            return (yield from self._span(fresh.incoming, span, path, kwargs))
+            fresh: Opened | Plain
+            try:
+                fresh = yield from (self._header(path) if size is None else self.opened(path))
+            except Plain as plain:
+                fresh = plain
+            else:
+                if fresh.incoming.opener.header == state.incoming.opener.header:
+                    raise error from None
+            return (yield from self._range(fresh, path, start, end, kwargs, last=True))
         except EnvelopeError:
             raise
         except Exception:  # S3 and Azure refuse a range behind the end, each in its own way
