@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from envelope.errors import Malformed, NotEncrypted, Tampered, Truncated
 from envelope.secret import Secret
-from envelope_parquet.compact import Reader
+from envelope_parquet.thrift import Struct
 
 __all__ = ["ColumnKey", "Footer", "decrypted_columns", "read"]
 
@@ -96,71 +95,67 @@ def decrypted_columns(footer: Footer, key: Secret, prefix: bytes = b"") -> tuple
         content = AESGCM(key.reveal()).decrypt(body[:12], body[12:], prefix + footer.aad)
     except (InvalidTag, ValueError):
         raise Tampered("the Parquet footer does not open with its key") from None
-    return _columns(Reader(content).struct())
+    return _columns(Struct(content))
 
 
 def _encrypted(content: bytes) -> Footer:
-    reader = Reader(content)
-    crypto = reader.struct()
-    algorithm, prefix, unique, needs = _algorithm(crypto.get(1))
+    crypto = Struct(content)
+    algorithm, prefix, unique, needs = _algorithm(crypto.struct(1))
     return Footer(
         plaintext=False,
         algorithm=algorithm,
-        key_metadata=_binary(crypto.get(2)),
+        key_metadata=crypto.binary(2),
         columns=(),
-        sealed=content[reader.position :],
+        sealed=content[crypto.end :],
         aad=prefix + unique + b"\x00",  # module type 0: the footer
         needs_aad_prefix=needs,
     )
 
 
 def _plaintext(content: bytes) -> Footer:
-    value = Reader(content).struct()
+    value = Struct(content)
     if 8 not in value:
         raise NotEncrypted("the Parquet file is not encrypted")
-    algorithm, prefix, unique, needs = _algorithm(value[8])
+    algorithm, prefix, unique, needs = _algorithm(value.struct(8))
     return Footer(
         plaintext=True,
         algorithm=algorithm,
-        key_metadata=_binary(value.get(9)),
+        key_metadata=value.binary(9),
         columns=_columns(value),
         aad=prefix + unique + b"\x00",
         needs_aad_prefix=needs,
     )
 
 
-def _algorithm(value: Any) -> tuple[str, bytes, bytes, bool]:
-    if isinstance(value, dict):
-        for number, name in _ALGORITHMS.items():
-            inner = value.get(number)
-            if isinstance(inner, dict):
-                prefix, unique = inner.get(1, b""), inner.get(2, b"")
-                if isinstance(prefix, bytes) and isinstance(unique, bytes):
-                    return name, prefix, unique, inner.get(3) is True
+def _algorithm(value: Struct | None) -> tuple[str, bytes, bytes, bool]:
+    for number, name in _ALGORITHMS.items() if value is not None else ():
+        inner = None if value is None else value.struct(number)
+        if inner is not None:
+            needs = inner.truth(3) is True
+            return name, inner.binary(1) or b"", inner.binary(2) or b"", needs
     raise Malformed("the Parquet footer names no known encryption algorithm")
 
 
-def _columns(value: dict[int, Any]) -> tuple[ColumnKey, ...]:
+def _columns(value: Struct) -> tuple[ColumnKey, ...]:
     """Of the first row group: the keys of a column are the same in all of them."""
-    groups = value.get(4)
-    if not isinstance(groups, list):
+    groups = value.structs(4)
+    if groups is None:
         raise Malformed("the Parquet footer has no row groups")
-    if not groups:
-        return ()
+    return tuple(_column(chunk) for chunk in groups[0].structs(1) or ()) if groups else ()
+
+
+def _column(chunk: Struct) -> ColumnKey:
+    crypto, about = chunk.struct(8), chunk.struct(3)
+    own = None if crypto is None else crypto.struct(2)
+    if own is not None:
+        path = own.binaries(1)
+        metadata: bytes | None = own.binary(2) or b""
+    else:
+        path = None if about is None else about.binaries(3)
+        metadata = None if crypto is None else b""
+    if not path:
+        raise Malformed("the Parquet footer has a column without a name")
     try:
-        return tuple(_column(chunk) for chunk in groups[0][1])
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError):
-        raise Malformed("the Parquet footer has a column without what it needs") from None
-
-
-def _column(chunk: dict[int, Any]) -> ColumnKey:
-    crypto = chunk.get(8)
-    if crypto is not None and 2 in crypto:
-        path, metadata = crypto[2][1], crypto[2].get(2, b"")
         return ColumnKey(b".".join(path).decode(), metadata)
-    path = b".".join(chunk[3][3]).decode()
-    return ColumnKey(path, b"" if crypto is not None else None)
-
-
-def _binary(value: Any) -> bytes | None:
-    return value if isinstance(value, bytes) else None
+    except UnicodeDecodeError:
+        raise Malformed("a column's name in the Parquet footer is not UTF-8") from None
