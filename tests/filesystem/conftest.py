@@ -18,6 +18,7 @@ import envelope
 from tests.filesystem import servers
 
 _names = itertools.count(1)
+_ended: list[Any] = []  # file systems whose loop is gone: adlfs fails when it cleans up after one
 
 STORES = ("local", "memory", "s3", "azure")
 """Those that every test of the fixture ``store`` runs on; :func:`make` has more."""
@@ -151,9 +152,18 @@ def make(
     else:
         raise ValueError(kind)
     yield made
+    _forget_asynchronous(made.protocol)
     if kind == "memory":
         for path in made.raw.find(made.root):
             made.raw.rm_file(path)
     elif kind in ("s3", "seaweed", "azure"):
         made.raw.invalidate_cache()
         made.raw.rm(made.root, recursive=True)
+
+
+def _forget_asynchronous(protocol: str) -> None:
+    """Instances for an event loop that has ended since: fsspec would hand them out again."""
+    for name in ("envelope", protocol):
+        cached = fsspec.get_filesystem_class(name)._cache
+        for token in [token for token, fs in cached.items() if getattr(fs, "asynchronous", False)]:
+            _ended.append(cached.pop(token))

@@ -18,7 +18,7 @@ import pytest
 import envelope
 from envelope import resolvers
 from envelope.errors import FileChanged, KeyMismatch, Tampered, UntrustedKey
-from envelope_fsspec import blobs, rewrapping, s3objects
+from envelope_fsspec import blobs, rewrapping, s3objects, uploads
 from tests.filesystem import faults
 from tests.filesystem.conftest import Store, make
 
@@ -314,6 +314,53 @@ def test_what_somebody_else_wrote_meanwhile_is_rewrapped_and_not_overwritten(
     assert envelope.decrypt(stored(store, path), keys=keys.ring()) == other
     assert result.refreshed
     assert kids(store, path) == list(result.refreshed)
+
+
+@pytest.mark.parametrize("kind", ["seaweed", "azure"])  # moto takes no If-Match there
+@pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
+def test_what_was_written_right_before_the_publishing_is_not_overwritten(
+    request: pytest.FixtureRequest,
+    ring: envelope.KeyRing,
+    tmp_path: Path,
+    keys: Keys,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    data: bytes,
+) -> None:
+    (store,) = once(_made(kind, request, ring, tmp_path, keys), request)
+    path = written(store, data)
+    keys.rotate()
+    other = data[::-1]
+    place: Any = s3objects.S3Object if kind == "seaweed" else blobs.Blob
+    describe, publish = place._described, uploads.MultipartUpload.complete
+    left = [envelope_file(other, store.keys, tmp_path)]
+
+    async def interfere() -> None:
+        if left:
+            await store.raw._pipe_file(path, left.pop())
+
+    async def described(self: Any) -> Any:
+        if kind == "azure" or data is SMALL:  # the last before the request that publishes
+            await interfere()
+        return await describe(self)
+
+    async def complete(self: Any, **condition: str) -> None:
+        await interfere()
+        await publish(self, **condition)
+
+    monkeypatch.setattr(place, "_described", described)
+    monkeypatch.setattr(uploads.MultipartUpload, "complete", complete)
+    envelope.rewrap(url(store, path), keys=keys.ring(), storage_options=store.options)
+    assert not left
+    assert envelope.decrypt(stored(store, path), keys=keys.ring()) == other
+    assert kids(store, path) == [keys.resolver.resolve("local:lake").kid]
+
+
+def once(stores: Iterator[Store], request: pytest.FixtureRequest) -> list[Store]:
+    """The store of a generator, cleaned up with the test."""
+    made = next(stores)
+    request.addfinalizer(lambda: next(stores, None))
+    return [made]
 
 
 def test_who_loses_every_race_says_so(
