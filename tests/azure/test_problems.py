@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -205,6 +206,36 @@ def test_a_vault_that_is_not_there_does_not_resolve(azure: Azure) -> None:
     error = refused(azure, VaultUnavailable, missing)
     assert "no-such-vault" in error.message
     assert "vault's name" in error.next_step
+
+
+def test_a_host_that_refuses_connections_says_so(
+    azure: Azure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        host = f"127.0.0.1:{taken.getsockname()[1]}"
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    kid = f"https://{host}/keys/lake/" + "0" * 32
+    error = refused(azure, VaultUnavailable, kid, private_hosts={host: "vault.azure.net"})
+    assert (error.provider_code, error.retryable) == ("Refused", True)
+    assert host in error.message
+
+
+def test_a_token_for_another_resource_is_told(azure: Azure, kid: str) -> None:
+    azure.local.world.faults.add(
+        host=azure.host, operation="unwrapkey", times=None, status=401,
+        code="Unauthorized", message="AKV10022: Invalid audience.",
+    )  # fmt: skip
+    assert "for another resource" in refused(azure, AccessDenied, kid).message
+
+
+def test_the_name_of_a_deleted_key_is_taken_and_how_it_comes_back_is_said(
+    azure: Azure, kid: str
+) -> None:
+    azure.client().begin_delete_key("lake").wait()
+    with pytest.raises(KeyDisabled) as caught:
+        AZURE.resolver(AZURE.settings({})).create(azure.key())
+    assert caught.value.provider_code == "ObjectIsDeletedButRecoverable"
+    assert "keys recover" in caught.value.next_step
 
 
 def test_a_certificate_that_nobody_vouches_for_is_not_taken(
