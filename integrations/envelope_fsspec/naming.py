@@ -71,6 +71,8 @@ class Naming:
         """Have the name key in :attr:`names`; ``None`` where there is none yet.
 
         Raises:
+            KeyNotFound: There is none, and there are names that it had encrypted: they must not
+                pass for missing.
             EnvelopeError: There is one, and it does not open.
         """
         state = runtime.current().state(_State)
@@ -114,6 +116,20 @@ class Naming:
                 mine.set_exception(error)
 
     def _read(self) -> Steps[Names | None]:
+        """The name key; ``None`` where nothing was ever written."""
+        found: Names | None = yield from self._stored()
+        if found is None and (yield from self._in_use()):
+            found = yield from self._stored()  # a first writer may have come in between
+            if found is None:
+                raise KeyNotFound(
+                    "names in this folder look encrypted, and there is no name key",
+                    path=self.path,
+                    next_step=f"Restore {NAME} from a backup. Without it these names are lost; "
+                    "the contents are not. If they are plain names that only look so, use another folder.",
+                )
+        return found
+
+    def _stored(self) -> Steps[Names | None]:
         try:
             stored = yield Ask(self._store, "cat_file", (self.path,))
         except FileNotFoundError:
@@ -138,21 +154,10 @@ class Naming:
         """As :meth:`ready`, and make a name key where there is none.
 
         Raises:
-            KeyNotFound: There is none, and there are names that it had encrypted.
             EnvelopeError: As :meth:`ready`; or the key ring cannot encrypt.
         """
         yield from self.ready()
         if self.names is not None:
-            return
-        if (yield from self._in_use()):
-            yield from self.ready()  # another first writer may have come in between
-            if self.names is None:
-                raise KeyNotFound(
-                    "names in this folder are encrypted, and their name key is gone",
-                    path=self.path,
-                    next_step=f"Restore {NAME} from a backup. Without it these names are lost; "
-                    "the contents are not.",
-                )
             return
         sealed = yield Work(self._sealed)
         try:

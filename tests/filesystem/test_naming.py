@@ -422,19 +422,24 @@ def test_a_name_key_that_does_not_open_is_an_error_and_stays(
     assert lake.raw.cat_file(lake.key) == data
 
 
-def test_a_name_key_that_is_gone_is_not_made_again(lake: Lake, anew: Callable[[], None]) -> None:
+def test_a_name_key_that_is_gone_is_an_error_for_all_and_not_made_again(
+    lake: Lake, anew: Callable[[], None]
+) -> None:
     fs = lake.fill()
     key = lake.raw.cat_file(lake.key)
     lake.raw.rm_file(lake.key)
     anew()
-    for write in (
+    for use in (
         lambda: fs.pipe_file(lake.path("a"), b""),
         lambda: fs.open(lake.path("a"), "wb"),
         lambda: fs.makedirs(lake.path("a")),
+        lambda: fs.find(lake.root),
+        lambda: fs.exists(lake.path("a")),
+        lambda: fs.cat_file(lake.path("a")),
     ):
         with pytest.raises(errors.KeyNotFound, match="backup"):
-            write()
-    assert fs.find(lake.root) == []
+            use()
+    assert not lake.raw.exists(lake.key)
     lake.raw.pipe_file(lake.key, key)
     assert lake.names(fs.find(lake.root)) == sorted(FILES)
 
