@@ -125,7 +125,8 @@ class Naming:
                     "names in this folder look encrypted, and there is no name key",
                     path=self.path,
                     next_step=f"Restore {NAME} from a backup. Without it these names are lost; "
-                    "the contents are not. If they are plain names that only look so, use another folder.",
+                    "the contents are not. If they are plain names that only look so, use another "
+                    "folder.",
                 )
         return found
 
