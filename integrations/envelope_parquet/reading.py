@@ -157,8 +157,8 @@ def read_table(
         filesystem: Of fsspec or pyarrow, in which ``source`` is a path.
         storage_options: Passed to fsspec for a URL.
         aad: ``"path"`` refuses a file that is not where it was written; ``None`` takes it.
-        root: The folder that places are relative to; ``None``: a file's place has to be the end
-            of its path, or is relative to ``source`` where that is a folder.
+        root: The folder that places are relative to; each file must be bound to its own then.
+            ``None``: what a file is bound to, if it is, has to be the end of its path.
         context: Entries that the context of the keys must have.
         allow_plaintext: Whether files without encryption are read, too.
         use_threads: Whether columns are decoded side by side.
@@ -266,7 +266,6 @@ def _dataset(
     if info.type == pafs.FileType.File:
         found = [(base, "")]
     else:
-        root = source if root is None else root
         found = _below(base)
         if not found:
             raise FileNotFoundError(2, "No Parquet files in", base.name)

@@ -148,6 +148,10 @@ def test_a_folder_is_read_as_one_table_with_its_partitions(tmp_path: Path, owner
     assert some["id"].to_pylist() == [1, 5, 3] or sorted(some["id"].to_pylist()) == [1, 3, 5]
     one = read_table(tmp_path / "lake" / names[0], owner)
     assert one.num_rows == 5
+    assert read_table(tmp_path / "lake" / "year=2024", owner).num_rows == 10
+    assert read_table(tmp_path / "lake", owner, root=tmp_path / "lake").num_rows == 20
+    with pytest.raises(ContextMismatch):
+        read_table(tmp_path / "lake", owner, root=tmp_path)
 
 
 def test_files_of_a_dataset_do_not_change_places(tmp_path: Path, owner: KeyRing) -> None:
