@@ -27,6 +27,7 @@ from envelope.secret import Secret
 __all__ = ["DATA_KEY_BYTES", "Wrapped", "parse", "rewrap", "unwrap", "wrap"]
 
 DATA_KEY_BYTES = 32
+_KEY_SIZES = (16, 24, DATA_KEY_BYTES)  # the shorter ones in files of others that were adopted
 _LABEL = b"envelope/1 Parquet data key wrap A256KW\x00"
 _ALG = "A256KW"
 
@@ -50,7 +51,7 @@ class Wrapped:
 
 
 def wrap(ring: KeyRing, data_key: Secret, context: Mapping[str, str]) -> str:
-    """The text of ``wrappedDEK`` for a data key of 256 bits.
+    """The text of ``wrappedDEK`` for a data key: 256 bits, or as long as it is in an adopted file.
 
     Args:
         ring: Wraps; its KEK is shared by all files that this process writes.
@@ -93,9 +94,9 @@ def parse(text: str) -> Wrapped:
         raise Malformed("a context value of wrappedDEK is not text")
     if data_key.get("alg") != _ALG:
         raise UnsupportedFormat("the data key is wrapped with an unknown algorithm")
-    encrypted = jose.b64u_decode(
-        data_key.get("encrypted_key"), "data_key.encrypted_key", length=DATA_KEY_BYTES + 8
-    )
+    encrypted = jose.b64u_decode(data_key.get("encrypted_key"), "data_key.encrypted_key")
+    if len(encrypted) - 8 not in _KEY_SIZES:
+        raise Malformed("data_key.encrypted_key must hold 24, 32 or 40 bytes")
     return Wrapped(section, context, encrypted)
 
 

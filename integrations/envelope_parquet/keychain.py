@@ -1,0 +1,207 @@
+"""The data keys of one file, each opened once: of our key material, of other programs', or raw."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from envelope.errors import (
+    ConfigurationError,
+    EnvelopeError,
+    KeyMismatch,
+    Malformed,
+    UnsupportedFormat,
+)
+from envelope.secret import Secret
+from envelope_parquet import kms as kms_clients
+from envelope_parquet import material, modules
+from envelope_parquet.binding import Binding
+from envelope_parquet.footer import Chunk, Footer
+from envelope_parquet.keytable import KeyTable
+from envelope_parquet.material import Material
+
+__all__ = ["Keychain", "KmsClient", "RawKeys", "is_ours", "raw_secret"]
+
+
+class KmsClient(Protocol):
+    """Another program's side of key material: pyarrow's ``KmsClient`` has this method."""
+
+    def unwrap_key(self, wrapped_key: str, master_key_identifier: str) -> bytes:
+        """The key of a wrapped text under the master key of that name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RawKeys:
+    """Data keys themselves, for programs that know no vault. Whoever has them has the data.
+
+    They show in no repr, and are not pickled.
+
+    Args:
+        footer: 16, 24 or 32 bytes; ``None``: unknown.
+        columns: By the path of the leaf column; those under the footer's key need none.
+    """
+
+    footer: bytes | None = field(default=None, repr=False)
+    columns: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("raw keys are not pickled")
+
+
+def raw_secret(key: bytes | None, what: str) -> Secret:
+    """A raw key of the right length.
+
+    Raises:
+        ConfigurationError: There is none, or it is no key.
+    """
+    if key is None:
+        raise ConfigurationError(
+            f"the key of {what} is not given, and the file does not tell how to find it",
+            next_step="Give it in raw_keys=.",
+        )
+    if not isinstance(key, bytes) or len(key) not in modules.KEY_SIZES:
+        raise ConfigurationError(f"the raw key of {what} is not 16, 24 or 32 bytes")
+    return Secret(key)
+
+
+def is_ours(text: str) -> bool:
+    """Whether a wrapped text looks like one of :mod:`envelope_parquet.wrapping`."""
+    return text.startswith("{")
+
+
+class Keychain:
+    """Opens the keys of one file.
+
+    Args:
+        table: Gives what the names of keys stand for. Files with raw keys never ask for it.
+        binding: What the context of the keys has to be.
+        kms: Opens what another program wrapped.
+        raw: Keys that the file does not tell how to find.
+        external: The texts of a key material file, by reference.
+    """
+
+    def __init__(
+        self,
+        table: Callable[[], KeyTable],
+        binding: Binding,
+        *,
+        kms: KmsClient | None = None,
+        raw: RawKeys | None = None,
+        external: Callable[[], Mapping[str, str]] | None = None,
+    ) -> None:
+        self._table = table
+        self._binding = binding
+        self._client: kms_clients.Client | None = None
+        self._kms = kms
+        self._raw = raw or RawKeys()
+        self._external = external
+        self._known: dict[bytes, Secret] = {}
+
+    def material(self, metadata: bytes) -> Material:
+        """The key material that key metadata is or refers to.
+
+        Raises:
+            Malformed, UnsupportedFormat: See :func:`material.parse`.
+        """
+        found = material.parse(metadata)
+        if isinstance(found, Material):
+            return found
+        if self._external is None:
+            raise UnsupportedFormat(
+                "the key material is in a file beside it that was not looked for"
+            )
+        text = self._external().get(found.name)
+        if text is None:
+            raise Malformed(f"the key material file has no entry {found.name[:80]!a}")
+        inner = material.parse(text.encode())
+        if not isinstance(inner, Material):
+            raise Malformed("the key material file refers to another one")
+        return inner
+
+    def footer(self, footer: Footer) -> Secret:
+        """The footer's key.
+
+        Raises:
+            ConfigurationError: It was written with a raw key that was not given.
+            EnvelopeError: See :meth:`Client.open`.
+        """
+        return self._key(footer.key_metadata, self._raw.footer, "the footer")
+
+    def column(self, chunk: Chunk, footer: Callable[[], Secret]) -> Secret | None:
+        """The key of a column; ``None`` where it is plain. ``footer`` gives the footer's key."""
+        if not chunk.encrypted:
+            return None
+        if not chunk.own_key:
+            return footer()
+        raw = self._raw.columns.get(chunk.path)
+        return self._key(chunk.key_metadata, raw, f"column {chunk.path!r}")
+
+    def _key(self, metadata: bytes | None, raw: bytes | None, what: str) -> Secret:
+        if raw is not None or metadata is None:
+            return raw_secret(raw, what)
+        known = self._known.get(metadata)
+        if known is None:
+            known = self._known[metadata] = self.open(self.material(metadata))
+        return known
+
+    def open(self, found: Material) -> Secret:
+        """The data key of key material, whoever wrapped it.
+
+        Raises:
+            UnsupportedFormat: Another program wrapped it, and no ``kms`` was given.
+            KeyMismatch: The KEK of double wrapping does not open it.
+            EnvelopeError: See :meth:`Client.open`.
+        """
+        if found.wrapped_kek is None or found.kek_id is None:
+            return self._unwrapped(found.wrapped_dek, found.master_key)
+        kek = self._unwrapped(found.wrapped_kek, found.master_key)
+        sealed = _base64(found.wrapped_dek, "wrappedDEK")
+        try:
+            # Nonce, ciphertext and tag; the AAD is the KEK's id (Arrow, key_toolkit_internal).
+            opened = AESGCM(kek.reveal()).decrypt(
+                sealed[:12], sealed[12:], _base64(found.kek_id, "keyEncryptionKeyID")
+            )
+        except (InvalidTag, ValueError):
+            raise KeyMismatch(
+                "a data key does not open under the KEK of its key material",
+                kid=found.master_key,
+                operation="unwrap",
+            ) from None
+        return _checked(opened, found.master_key)
+
+    def _unwrapped(self, text: str, alias: str) -> Secret:
+        if is_ours(text) or self._kms is None:
+            if self._client is None:
+                self._client = kms_clients.Client(self._table(), binding=self._binding)
+            return self._client.open(text, alias)
+        try:
+            key = self._kms.unwrap_key(text, alias)
+        except EnvelopeError:
+            raise
+        except Exception as error:  # whatever a client of somebody else raises
+            raise KeyMismatch(
+                f"the KMS client did not unwrap the key: {type(error).__name__}",
+                kid=alias,
+                operation="unwrap",
+            ) from error
+        return _checked(key, alias)
+
+
+def _checked(key: Any, alias: str) -> Secret:
+    if not isinstance(key, bytes) or len(key) not in modules.KEY_SIZES:
+        raise KeyMismatch("what was unwrapped is no key of Parquet", kid=alias, operation="unwrap")
+    return Secret(key)
+
+
+def _base64(text: str, what: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise Malformed(f"{what} of key material is not base64") from None
