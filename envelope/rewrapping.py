@@ -7,7 +7,6 @@ revokes.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Mapping
@@ -15,22 +14,19 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from envelope import caller, events, header, message
+from envelope import caller, events, header, message, replacing
 from envelope import context as contexts
 from envelope.errors import ConfigurationError, EnvelopeError, FileChanged
 from envelope.header import Header
 from envelope.jose import b64u_encode
 from envelope.message import Incoming
 from envelope.ring import KeyRing, Rekeyed, as_ring
-from envelope.sinks import LocalSink, Sink, open_pair, open_sink, publishing
+from envelope.sinks import Sink, open_pair, open_sink, publishing
 from envelope.sources import LocalSource, Location, OnProgress, Source, open_source
 from envelope.urls import is_url, resolved
 
 __all__ = ["RewrapResult", "rewrap"]
 
-_FICLONE = 0x40049409  # linux/fs.h: share the other file's blocks, copy on write
-_COPY_BYTES = 2**20
-_WRITE_BACK_BYTES = 2**23
 _OBJECTS = "envelope.objects"  # the entry-point group of what works on objects of stores
 _OUT = "Say where the result goes: target= (--out)."
 
@@ -143,7 +139,7 @@ def rewrap(
             stored, options = open_pair(source, target, storage_options)
         with closing(stored):
             if target is None:
-                _lock(stored)
+                replacing.lock(stored, _OUT)
             decision = decide(stored)
             source_name = name = stored.name
             stored_size = stored.size or 0
@@ -213,25 +209,6 @@ def _header(incoming: Incoming, rekeyed: Rekeyed, ring: KeyRing) -> Header:
     return parsed
 
 
-def _lock(stored: Source) -> None:
-    """One rewrap of a file at a time. The lock is on the inode, which the first of two replaces."""
-    if not isinstance(stored, LocalSource):
-        raise ConfigurationError("only a regular file can be rewrapped in place", next_step=_OUT)
-    try:
-        fcntl.flock(stored.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise FileChanged("somebody else is rewrapping the file", path=stored.name) from None
-    _check_same(stored, stored.name)
-
-
-def _check_same(stored: LocalSource, path: str) -> None:
-    """The path still leads to the very file that was opened, and nobody wrote to it."""
-    stored.check_unchanged()
-    now = os.stat(path)
-    if (now.st_dev, now.st_ino) != (stored.status.st_dev, stored.status.st_ino):
-        raise FileChanged("the file was replaced by another one meanwhile", path=path)
-
-
 def _replace(
     stored: Source,
     old: Header,
@@ -240,33 +217,18 @@ def _replace(
     on_progress: OnProgress | None,
 ) -> None:
     """Put a copy with the new header in the file's place."""
-    assert isinstance(stored, LocalSource)  # noqa: S101 - _lock refused all others
-    path = os.path.realpath(stored.name)
-    sink = LocalSink(path, overwrite=True, durable=durable, mode=stored.mode)
-    with publishing(sink):
-        cloned = old.size == new.size and _clone(stored.fileno(), sink.fileno())
-        if cloned:
+    assert isinstance(stored, LocalSource)  # noqa: S101 - lock refused all others
+    current = memoryview(bytearray(old.size))
+
+    def check() -> None:
+        if stored.read_into(0, current) != old.size or current != old.raw:
+            raise FileChanged("the file's header was changed meanwhile", path=stored.name)
+
+    with replacing.replacement(stored, durable=durable, check=check) as sink:
+        if old.size == new.size and replacing.clone(stored.fileno(), sink.fileno()):
             sink.write_at(0, memoryview(new.raw))
         else:
             _write(stored, sink, old, new, on_progress)
-        os.fchown(sink.fileno(), stored.status.st_uid, stored.status.st_gid)
-        _copy_attributes(stored.fileno(), sink.fileno())
-        # Before the check, and not in commit: a sync takes seconds, in which somebody may publish
-        # another file that the rename would then undo.
-        sink.sync()
-        current = memoryview(bytearray(old.size))
-        if stored.read_into(0, current) != old.size or current != old.raw:
-            raise FileChanged("the file's header was changed meanwhile", path=path)
-        _check_same(stored, path)
-
-
-def _clone(source: int, target: int) -> bool:
-    """Share the blocks of ``source``, where the file system can (btrfs, XFS, bcachefs)."""
-    try:
-        fcntl.ioctl(target, _FICLONE, source)
-    except OSError:
-        return False
-    return True
 
 
 def _write(
@@ -278,31 +240,5 @@ def _write(
 ) -> None:
     """The new header, then the body as it is."""
     sink.write_at(0, memoryview(new.raw))
-    position, shift = old.size, new.size - old.size
-    buffer = memoryview(bytearray(_COPY_BYTES))
-    written_back = 0
-    while stored.size is None or position < stored.size:
-        count = stored.read_into(position, buffer)
-        if count == 0:
-            if stored.size is not None:
-                raise FileChanged("the file became shorter while it was read", path=stored.name)
-            return
-        sink.write_at(position + shift, buffer[:count])
-        position += count
-        if isinstance(sink, LocalSink) and position - written_back >= _WRITE_BACK_BYTES:
-            sink.write_back(written_back, position + shift)
-            written_back = position + shift
-        if on_progress is not None:
-            on_progress(position, stored.size)
-
-
-def _copy_attributes(source: int, target: int) -> None:
-    """Extended attributes, and with them access lists. Mode and owner are the sink's work."""
-    if not hasattr(os, "listxattr"):
-        return  # macOS: Python offers no access to them; docs/files.md says so
-    for name in os.listxattr(source):
-        try:
-            os.setxattr(target, name, os.getxattr(source, name))
-        except PermissionError:
-            if not name.startswith(("security.", "trusted.")):  # only root may write those
-                raise
+    shift = new.size - old.size
+    replacing.copy(stored, sink, old.size, stored.size, shift, on_progress)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import envelope
+from envelope import replacing
 from envelope import rewrapping as rewraps
 from envelope.errors import (
     ConfigurationError,
@@ -147,9 +148,9 @@ def test_a_symbolic_link_stays_one(ring: KeyRing, driver: MemoryDriver, path: Pa
 def test_the_body_is_the_same_however_often_it_is_written_back(
     ring: KeyRing, driver: MemoryDriver, path: Path, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
-    monkeypatch.setattr(rewraps, "_clone", lambda *_: False)
-    monkeypatch.setattr(rewraps, "_COPY_BYTES", 5000)
-    monkeypatch.setattr(rewraps, "_WRITE_BACK_BYTES", every)
+    monkeypatch.setattr(replacing, "clone", lambda *_: False)
+    monkeypatch.setattr(replacing, "_COPY_BYTES", 5000)
+    monkeypatch.setattr(replacing, "_WRITE_BACK_BYTES", every)
     driver.rotate("local:lake")
     envelope.rewrap(path, keys=ring)
     assert envelope.decrypt(path.read_bytes(), keys=ring) == DATA
@@ -175,10 +176,10 @@ def test_a_clone_shares_the_blocks_where_the_file_system_can(
         envelope.encrypt_file(io.BytesIO(DATA), path, keys=ring)
         driver.rotate("local:lake")
         cloned: list[bool] = []
-        original = rewraps._clone
+        original = replacing.clone
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                rewraps, "_clone", lambda *fds: cloned.append(original(*fds)) or cloned[-1]
+                replacing, "clone", lambda *fds: cloned.append(original(*fds)) or cloned[-1]
             )
             envelope.rewrap(path, keys=ring)
         assert cloned == [True]
@@ -247,13 +248,13 @@ def test_a_tampered_file_is_not_rewrapped(ring: KeyRing, driver: MemoryDriver, p
 def test_a_file_that_was_written_to_meanwhile_is_left_alone(
     ring: KeyRing, driver: MemoryDriver, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy = rewraps._copy_attributes
+    copy = replacing._copy_attributes
 
     def interfere(*fds: int) -> None:
         path.write_bytes(b"somebody else's new content")
         copy(*fds)
 
-    monkeypatch.setattr(rewraps, "_copy_attributes", interfere)
+    monkeypatch.setattr(replacing, "_copy_attributes", interfere)
     driver.rotate("local:lake")
     with pytest.raises(FileChanged):
         envelope.rewrap(path, keys=ring)
@@ -264,7 +265,7 @@ def test_a_file_that_was_written_to_meanwhile_is_left_alone(
 def test_a_file_that_was_replaced_meanwhile_is_left_alone(
     ring: KeyRing, driver: MemoryDriver, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy = rewraps._copy_attributes
+    copy = replacing._copy_attributes
 
     def interfere(*fds: int) -> None:
         other = path.with_name("other")
@@ -272,7 +273,7 @@ def test_a_file_that_was_replaced_meanwhile_is_left_alone(
         other.replace(path)
         copy(*fds)
 
-    monkeypatch.setattr(rewraps, "_copy_attributes", interfere)
+    monkeypatch.setattr(replacing, "_copy_attributes", interfere)
     driver.rotate("local:lake")
     with pytest.raises(FileChanged):
         envelope.rewrap(path, keys=ring)

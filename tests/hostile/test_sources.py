@@ -156,7 +156,7 @@ def test_who_has_a_file_open_reads_on_whatever_takes_its_place(
 def test_a_rewrap_refuses_a_file_that_is_written_to_meanwhile(
     path: Path, ring: KeyRing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from envelope import rewrapping as module
+    from envelope import replacing as module
 
     copy = module._copy_attributes
 
