@@ -16,6 +16,7 @@ from benchmarks.azure_opens import azure
 from benchmarks.fresh_processes import imports, memory, unwraps
 from benchmarks.machine import describe, moment
 from benchmarks.page import write_page
+from benchmarks.parquet import parquet
 from benchmarks.peers.measure import peers
 from benchmarks.plan import GIB, MIB, Plan
 from benchmarks.plot import as_svg
@@ -45,6 +46,7 @@ MEASURES: dict[str, Callable[[Plan], Table]] = {
     "azure": azure,
     "far": far,
     "s3": s3,
+    "parquet": parquet,
     "peers": peers,
 }
 

@@ -14,15 +14,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from envelope import keyurl, runtime
+from envelope.caches import Cache
 from envelope.errors import ConfigurationError, UntrustedKey
 from envelope.keyurl import KeyName
 from envelope.ring import KeyRing, as_ring
+from envelope.secret import Secret
 
-__all__ = ["KeyTable", "Keys", "as_table", "generated"]
+__all__ = ["KeyTable", "Keys", "Opened", "as_table", "generated"]
 
 _ALIAS = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 _OTHER = re.compile(r"[^A-Za-z0-9._-]+")
-_KEPT = 1024  # rings of single keys
+_KEPT = 1024  # rings of single keys, and data keys
+_MOMENT = 30.0  # seconds that a data key is kept, beyond the age of its KEK
 _PUBLIC_CLOUD = ".vault.azure.net"
 
 
@@ -58,6 +61,18 @@ class _Rings:
     def made_of(self, identity: str) -> list[KeyRing]:
         with self._lock:
             return [ring for (of, _), ring in self._rings.items() if of == identity]
+
+
+class Opened:
+    """Data keys that were opened a moment ago: pyarrow asks for each several times a file.
+
+    By table, alias and ``wrappedDEK``, with the context that is bound to them.
+    """
+
+    def __init__(self) -> None:
+        self.keys: Cache[tuple[str, str, str], tuple[Secret, Mapping[str, str]]] = Cache(
+            _KEPT, _MOMENT
+        )
 
 
 class KeyTable:
@@ -96,6 +111,7 @@ class KeyTable:
         self.aliases: Mapping[str, tuple[str, ...]] = given
         self._names = _by_alias(self.ring, given)
         self._identity = repr(self.ring)
+        self.identity = repr(self)
 
     def alias_of(self, key: str) -> str:
         """The name in files of a key URL; an alias is itself.
@@ -140,6 +156,7 @@ class KeyTable:
 
     def forget(self) -> None:
         """Drop all opened KEKs of these keys, so that the vault is asked again."""
+        runtime.current().state(Opened).keys.clear()
         for ring in [self.ring, *runtime.current().state(_Rings).made_of(self._identity)]:
             ring.forget()
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import pyarrow.parquet.encryption as pe
 
+from envelope import runtime
 from envelope.errors import ConfigurationError, EnvelopeError
 from envelope.secret import Secret
 from envelope_parquet import wrapping
 from envelope_parquet.binding import Binding
-from envelope_parquet.keytable import KeyTable
+from envelope_parquet.keytable import KeyTable, Opened
 from envelope_parquet.policy import ColumnPolicy
 
 __all__ = ["Client", "configuration", "decryption", "encryption"]
@@ -82,9 +83,17 @@ class Client(pe.KmsClient):  # type: ignore[misc]  # pyarrow has no types
             UntrustedKey, ContextMismatch, KeyUnusable, KeyNotFound, VaultUnavailable, Tampered,
                 Malformed, UnsupportedFormat: See :mod:`envelope_parquet.wrapping`.
         """
+        opened = runtime.current().state(Opened).keys
+        name = (self._table.identity, alias, wrapped_key)
+        found = opened.get(name)
+        if found is not None:
+            self._binding.check(found[1])
+            return found[0]
         wrapped = wrapping.parse(wrapped_key)
         self._binding.check(wrapped.context)
-        return wrapping.unwrap(self._table.for_reading(alias, wrapped.kids), wrapped)
+        key = wrapping.unwrap(self._table.for_reading(alias, wrapped.kids), wrapped)
+        opened.put(name, (key, wrapped.context))
+        return key
 
 
 def configuration(
