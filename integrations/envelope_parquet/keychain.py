@@ -103,6 +103,8 @@ class Keychain:
         self._raw = raw or RawKeys()
         self._external = external
         self._known: dict[bytes, Secret] = {}
+        self.used_external = False
+        """Some key material stands in a file beside."""
 
     def material(self, metadata: bytes) -> Material:
         """The key material that key metadata is or refers to.
@@ -117,6 +119,7 @@ class Keychain:
             raise UnsupportedFormat(
                 "the key material is in a file beside it that was not looked for"
             )
+        self.used_external = True
         text = self._external().get(found.name)
         if text is None:
             raise Malformed(f"the key material file has no entry {found.name[:80]!a}")
