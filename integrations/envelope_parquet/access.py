@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from envelope.errors import EnvelopeError, NotEncrypted
-from envelope_parquet import footers, kms, material, places, wrapping
+from envelope_parquet import footer, kms, material, places, wrapping
 from envelope_parquet.binding import Binding, binding_for_reading
-from envelope_parquet.footers import Footer
+from envelope_parquet.footer import Chunk, Footer
 from envelope_parquet.keytable import Keys, KeyTable, as_table
 
 __all__ = ["ColumnAccess", "FileAccess", "access", "examined"]
@@ -130,42 +130,42 @@ def examined(
 ) -> FileAccess:
     """:func:`access` for an opened file."""
     try:
-        footer = footers.read(size, read_at)
+        return _examined(name, footer.read(size, read_at), table, binding)
     except NotEncrypted:
         return FileAccess(name, None, True, ColumnAccess("", None), ())
     except EnvelopeError as error:
         error.path = name
         raise
+
+
+def _examined(name: str, end: Footer, table: KeyTable, binding: Binding) -> FileAccess:
     probe = _Probe(kms.Client(table, binding=binding))
-    about = probe.column("", footer.key_metadata or b"")
-    columns = footer.columns
-    if not footer.plaintext and about.opens:
-        key = probe.key(footer.key_metadata or b"")
-        try:
-            columns = footers.decrypted_columns(footer, key)
-        except EnvelopeError as error:
-            error.path = name
-            raise
+    about = probe.column("", end.key_metadata or b"")
+    columns: list[Chunk] = []
+    if about.opens:
+        end.prove(probe.key(end.key_metadata or b""))
+        columns = end.columns
+    elif end.plaintext:
+        end.assume()
+        columns = end.columns
     return FileAccess(
         name,
-        footer.algorithm,
-        footer.plaintext,
+        end.algorithm.name,
+        end.plaintext,
         about,
-        tuple(_column(probe, footer, about, each) for each in columns),
+        tuple(_column(probe, end, about, each) for each in columns),
     )
 
 
-def _column(
-    probe: _Probe, footer: Footer, about: ColumnAccess, column: footers.ColumnKey
-) -> ColumnAccess:
-    if column.metadata is None:
-        return ColumnAccess(column.path, None)
-    if not column.metadata:
-        return ColumnAccess(column.path, about.key, about.kids, about.opens, about.error)
-    found = probe.column(column.path, column.metadata)
-    if footer.plaintext and found.opens and not about.opens:
+def _column(probe: _Probe, end: Footer, about: ColumnAccess, chunk: Chunk) -> ColumnAccess:
+    if not chunk.encrypted:
+        return ColumnAccess(chunk.path, None)
+    if not chunk.own_key:
+        return ColumnAccess(chunk.path, about.key, about.kids, about.opens, about.error)
+    found = probe.column(chunk.path, chunk.key_metadata or b"")
+    if end.plaintext and found.opens and not about.opens:
         # pyarrow verifies the footer before it reads, and cannot without that key.
-        return ColumnAccess(column.path, found.key, found.kids, False, about.error)
+        return ColumnAccess(chunk.path, found.key, found.kids, False, about.error)
     return found
 
 

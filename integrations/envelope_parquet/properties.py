@@ -11,7 +11,7 @@ import pyarrow.parquet.encryption as pe
 
 from envelope.errors import EnvelopeError, NotEncrypted, UnsupportedFormat
 from envelope.secret import Secret
-from envelope_parquet import footers, kms, material, places
+from envelope_parquet import footer, kms, material, places
 from envelope_parquet.access import access
 from envelope_parquet.binding import Binding, binding_for_reading
 from envelope_parquet.keytable import Keys, as_table
@@ -144,14 +144,14 @@ def data_keys(
 
     found = places.place(location, filesystem, storage_options)
     with found.fs.open_input_file(found.path) as file:
-        footer = footers.read(file.size(), lambda at, count: bytes(file.read_at(count, at)))
-    key = opened(footer.key_metadata or b"")
-    columns = footer.columns if footer.plaintext else footers.decrypted_columns(footer, key)
+        end = footer.read(file.size(), lambda at, count: bytes(file.read_at(count, at)))
+    key = opened(end.key_metadata or b"")
+    end.prove(key)
     keys_found = {"": key}
-    for column in columns:
-        if column.metadata:
+    for chunk in end.columns:
+        if chunk.own_key:
             try:
-                keys_found[column.path] = opened(column.metadata)
+                keys_found[chunk.path] = opened(chunk.key_metadata or b"")
             except EnvelopeError:
                 continue  # denied: it is left out
     return keys_found

@@ -20,7 +20,7 @@ from envelope.errors import (
     UntrustedKey,
 )
 from envelope.ring import KeyRing
-from envelope_parquet import ColumnPolicy, access, footers
+from envelope_parquet import ColumnPolicy, access, footer
 from tests.memory_driver import MemoryDriver
 from tests.parquet.conftest import PEOPLE, POLICY, Rings
 
@@ -72,7 +72,7 @@ def test_it_reads_the_footer_once_and_no_data(
     reads.clear()
     assert access(Counted(out.getvalue()), analyst).denied == ()
     assert reads == [65536]
-    monkeypatch.setattr(footers, "_FIRST_READ", 100)
+    monkeypatch.setattr(footer, "_FIRST_READ", 100)
     reads.clear()
     assert access(Counted(data), analyst, aad=None).denied
     assert len(reads) == 2
@@ -145,17 +145,17 @@ def test_it_works_on_any_store(people: Path, owner: KeyRing) -> None:
 
 def test_a_damaged_end_is_a_typed_error_for_every_byte(people: Path, owner: KeyRing) -> None:
     data = people.read_bytes()
-    footer = int.from_bytes(data[-8:-4], "little")
-    for position in range(len(data) - footer - 8, len(data), 7):
+    length = int.from_bytes(data[-8:-4], "little")
+    whole = access(io.BytesIO(data), owner, aad=None)
+    for position in range(len(data) - length - 8, len(data), 7):
         forged = bytearray(data)
         forged[position] ^= 4
         try:
             found = access(io.BytesIO(bytes(forged)), owner, aad=None)
         except EnvelopeError:
             continue
-        # What it says in the clear about a vault is used by nobody.
-        wrong = not found.footer.opens
-        assert wrong or b"DEFAULT"[:3] in data[position - 12 : position + 12] or found.denied == ()
+        # What it says in the clear about a vault is used by nobody, so it may say anything.
+        assert not found.footer.opens or found == whole
     for cut in (0, 4, 11, 12, 100, len(data) - 1):
         with pytest.raises((Malformed, Truncated, Tampered)):
             access(io.BytesIO(data[:cut]), owner, aad=None)
