@@ -10,6 +10,8 @@ except ImportError as _missing:
     ) from _missing
 
 from envelope_parquet.access import ColumnAccess, FileAccess, access
+from envelope_parquet.adopting import AdoptResult, adopt
+from envelope_parquet.inspecting import Inspection, inspect
 from envelope_parquet.keytable import Keys, KeyTable, as_table
 from envelope_parquet.policy import ColumnPolicy
 from envelope_parquet.properties import (
@@ -19,25 +21,36 @@ from envelope_parquet.properties import (
     decryption_properties,
 )
 from envelope_parquet.reading import dataset, read_pandas, read_schema, read_table
+from envelope_parquet.rewrapping import KeyChange, RewrapResult, rewrap
+from envelope_parquet.verifying import Verified, verify
 from envelope_parquet.writing import ParquetWriter, pandas_kwargs, write_dataset, write_table
 
 __all__ = [
+    "AdoptResult",
     "ColumnAccess",
     "ColumnPolicy",
     "FileAccess",
+    "Inspection",
+    "KeyChange",
     "KeyTable",
     "ParquetWriter",
+    "RewrapResult",
+    "Verified",
     "access",
+    "adopt",
     "data_keys",
     "dataset",
     "dataset_decryption",
     "dataset_encryption",
     "decryption_properties",
+    "inspect",
     "pandas_kwargs",
     "read_pandas",
     "read_schema",
     "read_table",
     "revoke",
+    "rewrap",
+    "verify",
     "write_dataset",
     "write_table",
 ]

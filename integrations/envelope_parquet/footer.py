@@ -192,7 +192,7 @@ class Footer:
             modules.signature(key, self._content[:end], aad, proving=self._content[end:])
         else:
             what = "the Parquet footer"
-            self._file = Struct(modules.opened(key, self._content[end:], aad, what))
+            self._file = Struct(modules.opened(key, self.sealed, aad, what))
         self.proven = True
 
     def assume(self, prefix: bytes | None = None) -> None:
@@ -221,6 +221,16 @@ class Footer:
         for index, group in enumerate(self._groups()):
             return _chunks(index, group, self._aad)[0]
         return []
+
+    @property
+    def row_groups(self) -> int:
+        """How many there are."""
+        return len(self._groups())
+
+    @property
+    def sealed(self) -> bytes:
+        """The module of an encrypted footer."""
+        return self._content[self._head.end :]
 
     def _groups(self) -> list[Struct]:
         groups = self.file.structs(4)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -37,25 +36,12 @@ class KmsClient(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class RawKeys:
-    """Data keys themselves, for programs that know no vault. Whoever has them has the data.
-
-    They show in no repr, and are not pickled.
-
-    Args:
-        footer: 16, 24 or 32 bytes; ``None``: unknown.
-        columns: By the path of the leaf column; those under the footer's key need none.
-    """
-
-    footer: bytes | None = field(default=None, repr=False)
-    columns: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("raw keys are not pickled")
+RawKeys = Mapping[str, "bytes | Secret"]
+"""Data keys themselves: by the path of a leaf column, and under ``""`` the footer's. Those under
+the footer's key need none."""
 
 
-def raw_secret(key: bytes | None, what: str) -> Secret:
+def raw_secret(key: bytes | Secret | None, what: str) -> Secret:
     """A raw key of the right length.
 
     Raises:
@@ -66,9 +52,9 @@ def raw_secret(key: bytes | None, what: str) -> Secret:
             f"the key of {what} is not given, and the file does not tell how to find it",
             next_step="Give it in raw_keys=.",
         )
-    if not isinstance(key, bytes) or len(key) not in modules.KEY_SIZES:
+    if not isinstance(key, (bytes, Secret)) or len(key) not in modules.KEY_SIZES:
         raise ConfigurationError(f"the raw key of {what} is not 16, 24 or 32 bytes")
-    return Secret(key)
+    return key if isinstance(key, Secret) else Secret(key)
 
 
 def is_ours(text: str) -> bool:
@@ -100,7 +86,10 @@ class Keychain:
         self._binding = binding
         self._client: kms_clients.Client | None = None
         self._kms = kms
-        self._raw = raw or RawKeys()
+        self._raw = {
+            path: raw_secret(key, f"column {path!r}" if path else "the footer")
+            for path, key in (raw or {}).items()
+        }
         self._external = external
         self._known: dict[bytes, Secret] = {}
         self.used_external = False
@@ -135,7 +124,15 @@ class Keychain:
             ConfigurationError: It was written with a raw key that was not given.
             EnvelopeError: See :meth:`Client.open`.
         """
-        return self._key(footer.key_metadata, self._raw.footer, "the footer")
+        return self._key(footer.key_metadata, self._raw.get(""), "the footer")
+
+    def raw(self, path: str) -> Secret:
+        """A raw key that was given for a leaf column.
+
+        Raises:
+            ConfigurationError: There was none.
+        """
+        return raw_secret(self._raw.get(path), f"column {path!r}")
 
     def column(self, chunk: Chunk, footer: Callable[[], Secret]) -> Secret | None:
         """The key of a column; ``None`` where it is plain. ``footer`` gives the footer's key."""
@@ -143,10 +140,10 @@ class Keychain:
             return None
         if not chunk.own_key:
             return footer()
-        raw = self._raw.columns.get(chunk.path)
+        raw = self._raw.get(chunk.path)
         return self._key(chunk.key_metadata, raw, f"column {chunk.path!r}")
 
-    def _key(self, metadata: bytes | None, raw: bytes | None, what: str) -> Secret:
+    def _key(self, metadata: bytes | None, raw: Secret | None, what: str) -> Secret:
         if raw is not None or metadata is None:
             return raw_secret(raw, what)
         known = self._known.get(metadata)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from envelope.errors import EnvelopeError, Malformed, Truncated
@@ -31,7 +31,8 @@ class Reading:
         aad, root, context: See :func:`envelope_parquet.read_table`.
         aad_prefix: The AAD prefix of a file of another program, where it does not tell it.
         kms: Opens key material of another program: an object with pyarrow's ``unwrap_key``.
-        raw_keys: Data keys, for files without key material.
+        raw_keys: Data keys by the path of the leaf column, and under ``""`` the footer's, for files
+            without key material: what :func:`envelope_parquet.data_keys` returns.
     """
 
     keys: Keys = None
@@ -41,7 +42,7 @@ class Reading:
     context: Mapping[str, str] | None = None
     aad_prefix: bytes | None = None
     kms: KmsClient | None = None
-    raw_keys: RawKeys | None = None
+    raw_keys: RawKeys | None = field(default=None, repr=False)
 
 
 class Opened:
@@ -61,6 +62,8 @@ class Opened:
             external=self.external.read,
         )
         self.footer: Footer = footer.read(self.size, self.read)
+        if self.footer.plaintext:
+            self.footer.assume(reading.aad_prefix)
         if self.read(0, 4) != self.footer.magic:
             raise Malformed("the file does not begin as a Parquet file of its kind")
 

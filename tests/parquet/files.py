@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
 
-from envelope_parquet.keychain import RawKeys
 from tests import public_vectors
 
 FOOTER_KEY = b"0123456789012345"
@@ -31,17 +30,15 @@ def published() -> dict[str, Path]:
     }
 
 
-def published_keys(name: str) -> RawKeys:
+def published_keys(name: str) -> dict[str, bytes]:
     """The documented keys of a published file."""
     if name.startswith("aes256/"):
-        return RawKeys(
-            b"01234567890123456789012345678901",
-            {
-                column: b"1234567890123456789012345678901" + b"23456789"[index : index + 1]
-                for index, column in enumerate(_COLUMNS_256)
-            },
-        )
-    return RawKeys(FOOTER_KEY, {c: b"123456789012345%d" % i for i, c in enumerate(_COLUMNS)})
+        numbers = b"23456789"
+        names = enumerate(_COLUMNS_256)
+        return {"": b"01234567890123456789012345678901"} | {
+            column: b"1234567890123456789012345678901" + numbers[i : i + 1] for i, column in names
+        }
+    return {"": FOOTER_KEY} | {c: b"123456789012345%d" % i for i, c in enumerate(_COLUMNS)}
 
 
 def published_prefix(name: str) -> bytes | None:

@@ -52,12 +52,12 @@ def test_each_published_file_is_proven_and_its_end_is_given_back() -> None:
         data, keys = path.read_bytes(), published_keys(name)
         found = read(data)
         assert not found.proven
-        secret = Secret(keys.footer or b"")
+        secret = Secret(keys[""])
         found.prove(secret, published_prefix(name))
         assert found.end(secret) == data[found.start :], name
         for chunk in found.chunks():
             if chunk.encrypted:
-                key = Secret(keys.columns[chunk.path]) if chunk.own_key else secret
+                key = Secret(keys[chunk.path]) if chunk.own_key else secret
                 assert chunk.metadata(key).integer(9), name
             else:
                 assert chunk.metadata(None).integer(9), name

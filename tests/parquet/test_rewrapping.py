@@ -113,7 +113,8 @@ def test_another_master_key_for_the_footer(
     assert pages(path) == before
     found = access(path, rings("local:lake", "local:pii"))
     assert isinstance(found.footer.error, errors.UntrustedKey)
-    rewrap(path, {"local:lake": "local:lake2"}, keys=all_keys)
+    if not plaintext:  # there, no column is under it
+        rewrap(path, {"local:lake": "local:lake2"}, keys=all_keys)
     assert pages(path) == before
     assert envelope_parquet.read_table(path, rings("local:lake2", "local:pii")).equals(PEOPLE)
 

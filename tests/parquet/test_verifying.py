@@ -20,7 +20,7 @@ from envelope.ring import KeyRing
 from envelope.secret import Secret
 from envelope_parquet import ColumnPolicy, footer, modules
 from envelope_parquet.footer import Footer
-from envelope_parquet.keychain import RawKeys
+from envelope_parquet.opened import Reading
 from envelope_parquet.verifying import verify
 from tests.parquet.conftest import PEOPLE, POLICY
 from tests.parquet.files import (
@@ -185,9 +185,11 @@ def test_raw_keys_are_asked_for_and_never_shown(tmp_path: Path) -> None:
     pq.write_table(PEOPLE, path, encryption_properties=properties)
     with pytest.raises(ConfigurationError, match="raw_keys="):
         verify(path)
-    keys = RawKeys(FOOTER_KEY, {"x": FOOTER_KEY})
+    keys = {"": FOOTER_KEY, "x": FOOTER_KEY}
     assert verify(path, raw_keys=keys).pages == 10
-    assert "0123" not in repr(keys)
+    assert "0123" not in repr(Reading(raw_keys=keys))
+    with pytest.raises(ConfigurationError, match="16, 24 or 32"):
+        verify(path, raw_keys={"": b"short"})
 
 
 def _footer(path: Path) -> Footer:
@@ -195,12 +197,12 @@ def _footer(path: Path) -> Footer:
     return footer.read(len(data), lambda offset, count: data[offset : offset + count])
 
 
-def _bloom_filter_at(path: Path, keys: RawKeys) -> int:
+def _bloom_filter_at(path: Path, keys: dict[str, bytes]) -> int:
     found = _footer(path)
-    found.prove(Secret(keys.footer or b""))
+    found.prove(Secret(keys[""]))
     for chunk in found.chunks():
         if chunk.own_key:
-            offset = chunk.metadata(Secret(keys.columns[chunk.path])).integer(14)
+            offset = chunk.metadata(Secret(keys[chunk.path])).integer(14)
             assert offset is not None
             return offset
     raise AssertionError("no bloom filter")
