@@ -433,6 +433,11 @@ class EnvelopeFileSystem(AsyncFileSystem, ChainedFileSystem, metaclass=_Resolvin
         first, second = self._strip_protocol(path1), self._strip_protocol(path2)
         return await run_async(self._files.cp_file(first, second, **kwargs))
 
+    def mv(self, path1: Any, path2: Any, **kwargs: Any) -> None:
+        """As fsspec's, which loses a file that is moved to itself by another spelling."""
+        if self._strip_protocol(path1) != self._strip_protocol(path2):
+            super().mv(path1, path2, **kwargs)
+
     def rm_file(self, path: str) -> Any:
         return self._run(self._files.changed("rm_file", self._strip_protocol(path)))
 

@@ -25,7 +25,7 @@ OURS = {
     "_info", "_ls", "_makedirs", "_mkdir", "_open", "_pipe_file", "_put_file", "_rm", "_rm_file",
     "_strip_tokenize_options", "async_impl", "cachable", "cat_file", "cat_ranges", "checksum",
     "cp_file", "created", "du", "exists", "find", "fsid", "get_file", "info", "invalidate_cache",
-    "ls", "makedirs", "mkdir", "modified", "open", "pipe_file", "protocol", "put_file", "rm",
+    "ls", "makedirs", "mkdir", "modified", "mv", "open", "pipe_file", "protocol", "put_file", "rm",
     "rm_file", "rmdir", "sign", "to_dict", "touch", "transaction_type", "ukey",
 }  # fmt: skip
 """Defined in our class."""
@@ -68,7 +68,6 @@ COMPOSED: dict[str, tuple[str, ...]] = {
     "makedir": ("mkdir",),
     "mkdirs": ("makedirs",),
     "move": ("mv",),
-    "mv": ("copy", "rm"),
     "pipe": ("pipe_file",),
     "put": ("put_file", "isdir"),
     "read_block": ("open",),
@@ -283,3 +282,11 @@ def test_a_mapper_tells_missing_keys_from_refused_ones(store: Store) -> None:
     assert type(told["plain"]).__name__ == "NotEncrypted"
     del mapper["c"]
     assert "c" not in mapper
+
+
+def test_a_file_moved_to_itself_stays(store: Store) -> None:
+    path = store.path("a/b")
+    store.fs.pipe_file(path, b"x")
+    for first, second in ((path, path), (f"{store.url}/a/b", path)):
+        store.fs.mv(first, second)
+        assert store.fs.cat_file(path) == b"x"
