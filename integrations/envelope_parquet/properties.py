@@ -12,10 +12,10 @@ import pyarrow.parquet.encryption as pe
 from envelope.errors import EnvelopeError, NotEncrypted, UnsupportedFormat
 from envelope.secret import Secret
 from envelope_parquet import footer, kms, material, places
-from envelope_parquet.access import access
 from envelope_parquet.binding import Binding, binding_for_reading
 from envelope_parquet.keytable import Keys, as_table
 from envelope_parquet.policy import ColumnPolicy
+from envelope_parquet.probing import access
 
 __all__ = [
     "data_keys",

@@ -27,9 +27,9 @@ from envelope.errors import (
     UnsupportedFormat,
 )
 from envelope_parquet import kms, places
-from envelope_parquet.access import examined
 from envelope_parquet.binding import binding_for_reading
 from envelope_parquet.keytable import Keys, KeyTable, as_table
+from envelope_parquet.probing import examined
 
 __all__ = ["Denied", "dataset", "read_pandas", "read_schema", "read_table"]
 
