@@ -92,7 +92,13 @@ class Naming:
                 break
             except GivenUp:
                 continue
-        self.names = found
+        self._believe(found)
+
+    def _believe(self, found: Names | None) -> None:
+        """What was found counts, unless it is nothing and another thread has made a key since."""
+        state = runtime.current().state(_State)
+        with state.lock:
+            self.names = found or state.opened.get(self._identity)
 
     def _answered(self, state: _State, mine: Future[Names | None]) -> Steps[Names | None]:
         error: BaseException = GivenUp()  # what others are told where this operation is left
@@ -167,9 +173,13 @@ class Naming:
             yield Ask(self._store, "makedirs", (self.root,), {"exist_ok": True})
             yield from self._create(sealed)
         self._store.invalidate_cache(self.root)
-        yield from self.ready()  # what is there now counts, whoever made it
-        if self.names is None:
+        # What is there now counts, whoever made it; a look that another thread began before it was
+        # there does not.
+        found = yield from self._stored()
+        if found is None:
             raise KeyNotFound("the name key was written and cannot be found", path=self.path)
+        runtime.current().state(_State).opened.put(self._identity, found)
+        self._believe(found)
 
     def _in_use(self) -> Steps[bool]:
         self._store.invalidate_cache(self.root)
