@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from envelope_parquet.adopting import AdoptResult, adopt
+    from envelope_parquet.converting import Converted, decrypt, encrypt, reencrypt
     from envelope_parquet.inspecting import Inspection, inspect
     from envelope_parquet.keytable import KeyTable
     from envelope_parquet.policy import ColumnPolicy
@@ -29,6 +30,7 @@ _HOMES = {
     "AdoptResult": "adopting",
     "ColumnAccess": "probing",
     "ColumnPolicy": "policy",
+    "Converted": "converting",
     "FileAccess": "probing",
     "Inspection": "inspecting",
     "KeyChange": "rewrapping",
@@ -43,11 +45,14 @@ _HOMES = {
     "dataset_decryption": "properties",
     "dataset_encryption": "properties",
     "decryption_properties": "properties",
+    "decrypt": "converting",
+    "encrypt": "converting",
     "inspect": "inspecting",
     "pandas_kwargs": "writing",
     "read_pandas": "reading",
     "read_schema": "reading",
     "read_table": "reading",
+    "reencrypt": "converting",
     "rewrap": "rewrapping",
     "verify": "verifying",
     "write_dataset": "writing",
@@ -58,6 +63,7 @@ __all__ = [
     "AdoptResult",
     "ColumnAccess",
     "ColumnPolicy",
+    "Converted",
     "FileAccess",
     "Inspection",
     "KeyChange",
@@ -71,12 +77,15 @@ __all__ = [
     "dataset",
     "dataset_decryption",
     "dataset_encryption",
+    "decrypt",
     "decryption_properties",
+    "encrypt",
     "inspect",
     "pandas_kwargs",
     "read_pandas",
     "read_schema",
     "read_table",
+    "reencrypt",
     "revoke",
     "rewrap",
     "verify",

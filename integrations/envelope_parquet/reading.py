@@ -31,7 +31,7 @@ from envelope_parquet.binding import binding_for_reading
 from envelope_parquet.keytable import Keys, KeyTable, as_table
 from envelope_parquet.probing import examined
 
-__all__ = ["Denied", "dataset", "read_pandas", "read_schema", "read_table"]
+__all__ = ["Denied", "dataset", "read_pandas", "read_schema", "read_table", "told"]
 
 Denied = Literal["error", "null", "drop"]
 _DENIED = (KeyUnusable, KeyNotFound)
@@ -384,10 +384,16 @@ def _filtered(filters: Any, schema: pa.Schema) -> list[str]:
 
 
 def _told(error: Exception, files: Sequence[_File]) -> Exception:
-    """pyarrow's error as one of ours: the key's own, or what its text says."""
     for file in files:
         if file.client is not None and file.client.failure is not None:
-            return _with_path(file.client.failure, file.name)
+            return told(error, file.client.failure, file.name)
+    return told(error, None, "")
+
+
+def told(error: Exception, failure: EnvelopeError | None, name: str) -> Exception:
+    """pyarrow's error as one of ours: the key's own (``failure``), or what its text says."""
+    if failure is not None:
+        return _with_path(failure, name)
     text = str(error)
     if "ecrypt" in text or "AesDecrypt" in text or "GCM" in text:
         return Tampered(f"a part of the file does not open with its key: {text[:200]}")

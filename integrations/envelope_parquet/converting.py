@@ -1,0 +1,317 @@
+"""Plain Parquet files to encrypted ones, back, and to fresh data keys: row group by row group."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from envelope.errors import ConfigurationError, EnvelopeError, NotEncrypted
+from envelope.sinks import publishing
+from envelope.sources import OnProgress
+from envelope.urls import is_url
+from envelope_parquet import footer, kms, places
+from envelope_parquet.binding import binding_for_reading
+from envelope_parquet.keytable import Keys, as_table
+from envelope_parquet.places import Front, Location
+from envelope_parquet.policy import ColumnPolicy
+from envelope_parquet.probing import examined
+from envelope_parquet.reading import told
+from envelope_parquet.writing import ParquetWriter
+
+__all__ = ["Converted", "decrypt", "encrypt", "reencrypt"]
+
+_ENCODINGS = (
+    "DELTA_BINARY_PACKED",
+    "DELTA_LENGTH_BYTE_ARRAY",
+    "DELTA_BYTE_ARRAY",
+    "BYTE_STREAM_SPLIT",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What was written."""
+
+    source: str
+    target: str
+    rows: int
+    row_groups: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where files are, and what their keys are bound to; for source and target alike."""
+
+    storage_options: Mapping[str, Any] | None = None
+    aad: str | None = "path"
+    root: str | os.PathLike[str] | None = None
+    context: Mapping[str, str] | None = None
+
+    def options(self, location: Location) -> Mapping[str, Any] | None:
+        """The storage options, where they go with this location."""
+        return self.storage_options if isinstance(location, str) and is_url(location) else None
+
+
+def encrypt(
+    source: Location,
+    target: Location,
+    *,
+    policy: ColumnPolicy,
+    keys: Keys = None,
+    overwrite: bool = True,
+    durable: bool = True,
+    on_progress: OnProgress | None = None,
+    **where: Any,
+) -> Converted:
+    """Write a plain Parquet file as one with column keys.
+
+    One row group is in memory at a time. Kept are the schema, its metadata, row groups,
+    compression, dictionaries, encodings, sorting, page indexes, and for which columns there
+    are statistics; not bloom filters, and not the name of the program that wrote it.
+
+    Args:
+        source: A path or URL; ``envelope::…`` for a plain Parquet file inside an encrypted one.
+        target: A path or URL.
+        policy: Which columns are under which keys.
+        keys: See :class:`ParquetWriter`.
+        overwrite: Whether ``target`` may be replaced.
+        durable: Whether a local file is synced to its disk before it is published.
+        on_progress: Called with the rows written, and those in all.
+        where: ``storage_options``, ``aad``, ``root``, ``context``: see :class:`ParquetWriter`.
+
+    Raises:
+        ConfigurationError: The source has column keys already; or see :class:`ParquetWriter`.
+        EnvelopeError: A key could not be used; see docs/errors.md.
+    """
+    _refuse_same(source, target)
+    place, write = Where(**where), {"overwrite": overwrite, "durable": durable}
+    with _opened(source, keys, place, encrypted=False) as file:
+        return _encrypted(file, target, policy, keys, place, write, on_progress)
+
+
+def decrypt(
+    source: Location,
+    target: Location,
+    *,
+    keys: Keys = None,
+    overwrite: bool = True,
+    durable: bool = True,
+    on_progress: OnProgress | None = None,
+    **where: Any,
+) -> Converted:
+    """Write a Parquet file with column keys as a plain one, where every column opens.
+
+    Args:
+        target: A path or URL. ``envelope::…`` encrypts it there as a whole, without column keys.
+        source, keys, overwrite, durable, on_progress, where: See :func:`encrypt`.
+
+    Raises:
+        NotEncrypted: The source has no column keys.
+        EnvelopeError: A key could not be used; see docs/errors.md.
+    """
+    _refuse_same(source, target)
+    place = Where(**where)
+    with _opened(source, keys, place, encrypted=True) as file:
+        sink = places.sink(
+            target, None, place.options(target), overwrite=overwrite, durable=durable
+        )
+        with publishing(sink):
+            plain = pa.PythonFile(Front(sink), mode="w")
+            with pq.ParquetWriter(plain, file.parquet.schema_arrow, **_settings(file)) as writer:
+                result = _copied(file, target, writer, on_progress)
+    return result
+
+
+def reencrypt(
+    source: Location,
+    target: Location | None = None,
+    *,
+    policy: ColumnPolicy,
+    keys: Keys = None,
+    overwrite: bool = True,
+    durable: bool = True,
+    on_progress: OnProgress | None = None,
+    **where: Any,
+) -> Converted:
+    """Write a file with column keys anew under fresh data keys: that revokes, as a rewrap does not.
+
+    Args:
+        target: A path or URL; ``None`` to replace the file.
+        source, policy, keys, overwrite, durable, on_progress, where: See :func:`encrypt`.
+
+    Raises:
+        NotEncrypted: The source has no column keys.
+        EnvelopeError: A key could not be used; see docs/errors.md.
+    """
+    place, write = Where(**where), {"overwrite": overwrite, "durable": durable}
+    with _opened(source, keys, place, encrypted=True) as file:
+        into = source if target is None else target
+        return _encrypted(file, into, policy, keys, place, write, on_progress)
+
+
+class _File:
+    """An opened source, all of whose columns open."""
+
+    def __init__(self, name: str, parquet: Any, client: kms.Client | None) -> None:
+        self.name = name
+        self.parquet = parquet
+        self.client = client
+
+    def check_was_read(self) -> None:
+        """What pyarrow read was the encrypted file whose footer was looked at.
+
+        Raises:
+            NotEncrypted: It was replaced meanwhile.
+        """
+        if self.client is not None and not self.client.opened:
+            raise NotEncrypted("the file was replaced by one without encryption", path=self.name)
+
+
+@contextmanager
+def _opened(source: Location, keys: Keys, where: Where, *, encrypted: bool) -> Iterator[_File]:
+    """Open a source after its keys were probed: pyarrow hangs on columns that are denied."""
+    place = places.place(source, None, where.options(source))
+    binding = binding_for_reading(source, where.aad, where.root, where.context)
+    with place.fs.open_input_file(place.path) as file:
+        if not encrypted:
+            _refuse_encrypted(file, place.name)
+            yield _File(place.name, pq.ParquetFile(file), None)
+            return
+        table = as_table(keys)
+        found = examined(
+            place.name,
+            file.size(),
+            lambda offset, count: bytes(file.read_at(count, offset)),
+            table,
+            binding,
+        )
+        if found.algorithm is None:
+            raise NotEncrypted("the Parquet file is not encrypted", path=place.name)
+        for each in (found.footer, *found.columns):
+            if each.error is not None:
+                if each.error.path is None:
+                    each.error.path = place.name
+                raise each.error
+        properties, client = kms.decryption(table, binding)
+        try:
+            yield _File(place.name, pq.ParquetFile(file, decryption_properties=properties), client)
+        except EnvelopeError:
+            raise
+        except (OSError, pa.ArrowException) as error:
+            raise told(error, client.failure, place.name) from error
+
+
+def _refuse_encrypted(file: Any, name: str) -> None:
+    """A plain file is expected, and no key was looked for."""
+    try:
+        footer.read(file.size(), lambda offset, count: bytes(file.read_at(count, offset)))
+    except NotEncrypted:
+        return
+    raise ConfigurationError(
+        f"{name} has column keys already",
+        next_step="Use reencrypt for fresh data keys, or rewrap for other master keys.",
+    )
+
+
+def _encrypted(
+    file: _File,
+    target: Location,
+    policy: ColumnPolicy,
+    keys: Keys,
+    where: Where,
+    write: Mapping[str, bool],
+    on_progress: OnProgress | None,
+) -> Converted:
+    with ParquetWriter(
+        target,
+        file.parquet.schema_arrow,
+        policy=policy,
+        keys=keys,
+        storage_options=where.options(target),
+        aad=where.aad,
+        root=where.root,
+        context=where.context,
+        **write,
+        **_settings(file),
+    ) as writer:
+        return _copied(file, target, writer, on_progress)
+
+
+def _copied(
+    file: _File, target: Location, writer: Any, on_progress: OnProgress | None
+) -> Converted:
+    total, done = file.parquet.metadata.num_rows, 0
+    for index in range(file.parquet.num_row_groups):
+        table = file.parquet.read_row_group(index)
+        writer.write_table(table, max(1, len(table)))
+        done += len(table)
+        if on_progress is not None:
+            on_progress(done, total)
+    file.check_was_read()
+    name = (
+        os.fspath(target)
+        if isinstance(target, (str, os.PathLike))
+        else f"<{type(target).__name__}>"
+    )
+    return Converted(file.name, name, done, file.parquet.num_row_groups)
+
+
+def _settings(file: _File) -> dict[str, Any]:
+    """How the source was written, as arguments of pyarrow's writer."""
+    metadata = file.parquet.metadata
+    settings: dict[str, Any] = {"version": _version(metadata.format_version)}
+    if not metadata.num_row_groups:
+        return settings
+    group = metadata.row_group(0)
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    dictionary = [c.path_in_schema for c in chunks if c.has_dictionary_page]
+    encodings = {
+        c.path_in_schema: encoding
+        for c in chunks
+        if not c.has_dictionary_page
+        for encoding in c.encodings
+        if encoding in _ENCODINGS
+    }
+    settings |= {
+        "compression": {c.path_in_schema: _codec(c.compression) for c in chunks},
+        "use_dictionary": dictionary or False,
+        "write_statistics": [c.path_in_schema for c in chunks if c.is_stats_set] or False,
+        "write_page_index": any(c.has_offset_index for c in chunks),
+        "use_deprecated_int96_timestamps": any(c.physical_type == "INT96" for c in chunks),
+        "sorting_columns": list(group.sorting_columns) or None,
+    }
+    if encodings:
+        settings["column_encoding"] = encodings
+    return settings
+
+
+def _version(found: str) -> str:
+    return found if found in ("1.0", "2.4", "2.6") else "2.6"
+
+
+def _codec(name: str) -> str:
+    return "NONE" if name == "UNCOMPRESSED" else name
+
+
+def _refuse_same(source: Location, target: Location) -> None:
+    if not isinstance(source, (str, os.PathLike)) or not isinstance(target, (str, os.PathLike)):
+        return
+    try:
+        same = os.path.samefile(source, target)
+    except (OSError, ValueError):
+        same = os.fspath(source) == os.fspath(target)
+    if same:
+        raise ConfigurationError(
+            f"source and target are the same file: {source}",
+            next_step="Give another target; the original can be removed afterwards.",
+        )
