@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import io
 import os
+import random
+import re
+import signal
+import time
 from pathlib import Path
 
 import fsspec
@@ -359,3 +363,32 @@ def test_files_of_pyarrow_are_never_spoilt_by_reading_them(tmp_path: Path, owner
     write_theirs(SMALL, path)
     rewrap(path, keys=owner, kms=TheirKms())
     assert read_theirs(path).equals(SMALL)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_file_survives_kills(tmp_path: Path, all_keys: KeyRing) -> None:
+    """kill -9 all over a rewrap: the file opens, and what lies about is a temporary of ours."""
+    path = written(tmp_path / "p.parquet", all_keys)
+    before, kills = pages(path), max(8, int(os.environ.get("ENVELOPE_KILLS", "40")) // 4)
+    keys = ("local:pii", "local:pii2")
+    for number in range(kills):
+        child = os.fork()
+        if child == 0:
+            try:
+                step = number
+                while True:
+                    step += 1
+                    columns = {"name": keys[step % 2], "address": keys[step % 2]}
+                    rewrap(path, columns=columns, keys=all_keys)
+            finally:
+                os._exit(1)
+        time.sleep(random.Random(number).uniform(0.005, 0.15))
+        os.kill(child, signal.SIGKILL)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        assert pages(path) == before
+        assert verify(path, keys=all_keys).pages
+        for name in os.listdir(tmp_path):
+            if name != path.name:
+                assert re.fullmatch(r"\.p\.parquet\.[0-9a-f]{16}\.env1tmp", name)
+                (tmp_path / name).unlink()
+    assert envelope_parquet.read_table(path, all_keys).equals(PEOPLE)
