@@ -19,36 +19,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from envelope.errors import Malformed
+from envelope_parquet.compact import (
+    INTEGERS,
+    Kind,
+    field_head,
+    field_header,
+    list_head,
+    list_header,
+    read_binary,
+    read_varint,
+    signed,
+    skip,
+    varint,
+    zigzag,
+)
 
-__all__ = ["MAX_COUNT", "MAX_DEPTH", "Kind", "Struct", "varint", "zigzag"]
+__all__ = ["MAX_COUNT", "Struct"]
 
-MAX_DEPTH = 32  # structures and lists inside one another; Parquet's own are 9 deep
 MAX_COUNT = 2**20  # items that one list is taken apart into; walking over them has no limit
-_MAX_VARINT = 10  # bytes of 64 bits
-
-
-class Kind:
-    """The types of the protocol, as they stand in headers of fields and lists."""
-
-    TRUE = 1
-    FALSE = 2
-    BYTE = 3
-    I16 = 4
-    I32 = 5
-    I64 = 6
-    DOUBLE = 7
-    BINARY = 8
-    LIST = 9
-    SET = 10
-    MAP = 11
-    STRUCT = 12
-    UUID = 13
-
-
-_FIXED = {Kind.TRUE: 1, Kind.FALSE: 1, Kind.BYTE: 1, Kind.DOUBLE: 8, Kind.UUID: 16}
-_INTEGERS = (Kind.I16, Kind.I32, Kind.I64)
-# The fewest bytes of an item in a list; in a list a truth value is a byte, too.
-_LEAST = {Kind.DOUBLE: 8, Kind.UUID: 16}
 
 
 class _Field:
@@ -92,11 +80,11 @@ class Struct:
         number, position = 0, start
         while True:
             head = position
-            kind, number, position = _header(data, position, number)
+            kind, number, position = field_header(data, position, number)
             if kind == 0:
                 break
             before = next(reversed(self._fields)) if self._fields else 0
-            begin, position = position, _skip(data, position, kind, 1)
+            begin, position = position, skip(data, position, kind, 1)
             if number in self._fields:
                 raise Malformed(f"a Thrift structure has field {number} twice")
             self._fields[number] = _Field(number, kind, head, begin, position, before)
@@ -132,13 +120,13 @@ class Struct:
         Raises:
             Malformed: The field has another type.
         """
-        found = self._value(number, _INTEGERS)
-        return None if found is None else _signed(_read_varint(*found)[0])
+        found = self._value(number, INTEGERS)
+        return None if found is None else signed(read_varint(*found)[0])
 
     def binary(self, number: int) -> bytes | None:
         """Bytes or UTF-8 text as bytes, or ``None``."""
         found = self._value(number, (Kind.BINARY,))
-        return None if found is None else _binary(*found)[0]
+        return None if found is None else read_binary(*found)[0]
 
     def struct(self, number: int) -> Struct | None:
         """A structure, or ``None``. Changes of it count once it is put back by :meth:`put`."""
@@ -162,21 +150,21 @@ class Struct:
         """A list of binaries, or ``None``."""
         if self._value(number, (Kind.LIST,)) is None:
             return None
-        return [_binary(data, start)[0] for data, start in self._items(number, Kind.BINARY)]
+        return [read_binary(data, start)[0] for data, start in self._items(number, Kind.BINARY)]
 
     def _items(self, number: int, kind: int) -> Iterator[tuple[bytes, int]]:
         found = self._value(number, (Kind.LIST,))
         if found is None:
             return
         data, position = found
-        count, inner, position = _list_header(data, position)
+        count, inner, position = list_header(data, position)
         if count and inner != kind:
             raise Malformed(f"the list in field {number} of a Thrift structure has the wrong type")
         if count > MAX_COUNT:
             raise Malformed(f"the list in field {number} of a Thrift structure is absurdly long")
         for _ in range(count):
             yield data, position
-            position = _skip(data, position, kind, 2)
+            position = skip(data, position, kind, 2)
 
     # --- Changing -------------------------------------------------------------------------------
 
@@ -189,7 +177,7 @@ class Struct:
         elif isinstance(value, Struct):
             self._put(number, Kind.STRUCT, value.dump())
         else:
-            head = _list_head(len(value), Kind.STRUCT)
+            head = list_head(len(value), Kind.STRUCT)
             self._put(number, Kind.LIST, head + b"".join(item.dump() for item in value))
 
     def put_integer(self, number: int, value: int, kind: int = Kind.I32) -> None:
@@ -199,7 +187,7 @@ class Struct:
     def put_binaries(self, number: int, values: Sequence[bytes]) -> None:
         """Set a field to a list of binaries."""
         items = (varint(len(value)) + value for value in values)
-        self._put(number, Kind.LIST, _list_head(len(values), Kind.BINARY) + b"".join(items))
+        self._put(number, Kind.LIST, list_head(len(values), Kind.BINARY) + b"".join(items))
 
     def remove(self, number: int) -> None:
         """Take a field away, where it is there."""
@@ -234,152 +222,7 @@ class Struct:
                     parts += (self._data[field.head : field.start], field.new)
             else:
                 value = self._data[field.start : field.end] if field.new is None else field.new
-                parts += (_field_head(field.number, field.kind, previous), value)
+                parts += (field_head(field.number, field.kind, previous), value)
             previous = field.number
         parts.append(b"\x00")
         return b"".join(parts)
-
-
-# --- Encoding -----------------------------------------------------------------------------------
-
-
-def varint(value: int) -> bytes:
-    """An unsigned integer, seven bits a byte, the lowest first."""
-    parts = bytearray()
-    while value > 127:
-        parts.append(value & 127 | 128)
-        value >>= 7
-    parts.append(value)
-    return bytes(parts)
-
-
-def zigzag(value: int) -> int:
-    """A signed integer of 64 bits as an unsigned one, small in magnitude to small."""
-    return value << 1 if value >= 0 else (-value << 1) - 1
-
-
-def _signed(value: int) -> int:
-    return (value >> 1) ^ -(value & 1)
-
-
-def _field_head(number: int, kind: int, previous: int) -> bytes:
-    delta = number - previous
-    if 1 <= delta <= 15:
-        return bytes((delta << 4 | kind,))
-    return bytes((kind,)) + varint(zigzag(number))
-
-
-def _list_head(count: int, kind: int) -> bytes:
-    return bytes((count << 4 | kind,)) if count < 15 else bytes((0xF0 | kind,)) + varint(count)
-
-
-# --- Decoding -----------------------------------------------------------------------------------
-
-
-def _early() -> Malformed:
-    return Malformed("a Thrift structure ends early")
-
-
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
-    value = 0
-    for index, byte in enumerate(data[position : position + _MAX_VARINT]):
-        value |= (byte & 127) << 7 * index
-        if byte < 128:
-            return value, position + index + 1
-    if len(data) - position >= _MAX_VARINT:
-        raise Malformed("a number of a Thrift structure is too long")
-    raise _early()
-
-
-def _binary(data: bytes, position: int) -> tuple[bytes, int]:
-    length, position = _read_varint(data, position)
-    if length > len(data) - position:
-        raise _early()
-    return data[position : position + length], position + length
-
-
-def _header(data: bytes, position: int, previous: int) -> tuple[int, int, int]:
-    """Type, number, and where the value begins. Type 0 ends the structure."""
-    if position >= len(data):
-        raise _early()
-    head = data[position]
-    position += 1
-    kind, delta = head & 15, head >> 4
-    if kind == 0:
-        if delta:
-            raise Malformed("a Thrift structure has a field without a type")
-        return 0, previous, position
-    if delta:
-        number = previous + delta
-    else:
-        encoded, position = _read_varint(data, position)
-        number = _signed(encoded)
-    if not -(2**15) <= number < 2**15:
-        raise Malformed("a Thrift structure has a field with a number that no field has")
-    return kind, number, position
-
-
-def _list_header(data: bytes, position: int) -> tuple[int, int, int]:
-    """Count, type of the items, and where they begin."""
-    if position >= len(data):
-        raise _early()
-    head = data[position]
-    position += 1
-    count, kind = head >> 4, head & 15
-    if count == 15:
-        count, position = _read_varint(data, position)
-    # Of any type an item has a byte at least, so that no count is longer than what there is.
-    if count * _LEAST.get(kind, 1) > len(data) - position:
-        raise _early()
-    return count, kind, position
-
-
-def _skip(data: bytes, position: int, kind: int, depth: int) -> int:
-    """Where a field's value ends."""
-    if kind in (Kind.TRUE, Kind.FALSE):
-        return position
-    return _skip_item(data, position, kind, depth)
-
-
-def _skip_item(data: bytes, position: int, kind: int, depth: int) -> int:
-    """Where an item of a list or map ends; a truth value there is a byte of its own."""
-    if kind in _INTEGERS:
-        return _read_varint(data, position)[1]
-    if kind == Kind.BINARY:
-        length, position = _read_varint(data, position)
-        if length > len(data) - position:
-            raise _early()
-        return position + length
-    if depth >= MAX_DEPTH:
-        raise Malformed(f"a Thrift structure is nested deeper than {MAX_DEPTH} levels")
-    if kind == Kind.STRUCT:
-        number = 0
-        while True:
-            inner, number, position = _header(data, position, number)
-            if inner == 0:
-                return position
-            position = _skip(data, position, inner, depth + 1)
-    if kind in (Kind.LIST, Kind.SET):
-        count, inner, position = _list_header(data, position)
-        return _skip_items(data, position, count, (inner,), depth)
-    if kind == Kind.MAP:
-        count, position = _read_varint(data, position)
-        if count == 0:
-            return position
-        if position >= len(data) or 2 * count > len(data) - position:
-            raise _early()
-        kinds = (data[position] >> 4, data[position] & 15)
-        return _skip_items(data, position + 1, count, kinds, depth)
-    width = _FIXED.get(kind)
-    if width is None:
-        raise Malformed(f"a Thrift structure has a value of an unknown type {kind}")
-    if width > len(data) - position:
-        raise _early()
-    return position + width
-
-
-def _skip_items(data: bytes, position: int, count: int, kinds: Sequence[int], depth: int) -> int:
-    for _ in range(count):
-        for kind in kinds:
-            position = _skip_item(data, position, kind, depth + 1)
-    return position

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from envelope.errors import Malformed
 from envelope_parquet import thrift
-from envelope_parquet.thrift import Kind, Struct, varint, zigzag
+from envelope_parquet.compact import Kind, varint, zigzag
+from envelope_parquet.thrift import Struct
 from tests import public_vectors
 
 I64 = st.integers(-(2**63), 2**63 - 1)
