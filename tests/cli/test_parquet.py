@@ -191,7 +191,8 @@ def test_help_needs_no_pyarrow_and_a_command_without_it_says_what_to_install(
 ) -> None:
     program = (
         "import sys\nsys.modules['pyarrow'] = None\n"
-        "from envelope.__main__ import main\nsys.argv = ['envelope', *sys.argv[1:]]\nsys.exit(main())"
+        "from envelope.__main__ import main\n"
+        "sys.argv = ['envelope', *sys.argv[1:]]\nsys.exit(main())"
     )
     (cli.folder / "bare.py").write_text(program)
 
