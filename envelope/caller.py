@@ -176,22 +176,22 @@ class Caller:
             if time_left() <= 0:
                 raise VaultUnavailable("no time is left for the call", kid=kid, operation=operation)
             started = self._clock()
+            problem: EnvelopeError | None = None
             try:
                 value = function()
             except Exception as error:
                 problem = _as_envelope_error(error, kid, operation)
-                self._came_back(kid, operation, started, problem)
-                if not problem.retryable:
-                    self.count_failure(allowance)
-                wait = self._wait_before(attempt + 1, problem)
-                if not problem.retryable or attempt == MAX_TRIES or wait >= time_left():
-                    if problem is error:
-                        raise
-                    raise problem from error
-                emit(KeyRetry(kid, operation, attempt, wait, problem.code))
-            else:
-                self._came_back(kid, operation, started, None)
+            self._came_back(kid, operation, started, problem)
+            if problem is None:
                 return value
+            if not problem.retryable:
+                self.count_failure(allowance)
+            wait = self._wait_before(attempt + 1, problem)
+            if not problem.retryable or attempt == MAX_TRIES or wait >= time_left():
+                # Outside of the handler: as cause or context, what the driver raised would be in
+                # tracebacks, and where Dask is about in pickles, and its text may show a secret.
+                raise problem
+            emit(KeyRetry(kid, operation, attempt, wait, problem.code))
             self._sleep(wait)
 
     def _came_back(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from envelope import resolvers
+from envelope import resolvers, runtime
 from envelope.errors import ConfigurationError
 from tests.forking import holds_in_child
 from tests.memory_driver import MemoryDriver, installed
@@ -33,6 +33,7 @@ def offered(monkeypatch: pytest.MonkeyPatch) -> dict[str, EntryPoint]:
         return [points[name]] if name in points else []
 
     monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    monkeypatch.setattr(runtime, "_current", runtime.Runtime())  # nothing is loaded yet
     return points
 
 

@@ -89,8 +89,8 @@ class _Workers:
     """The threads of a process for this work; a forked child gets its own."""
 
     def __init__(self) -> None:
-        self.pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="envelope-fsspec")
-        self.waiting = ThreadPoolExecutor(_THREADS, thread_name_prefix="envelope-fsspec-waiting")
+        self.pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fsspec-envelope")
+        self.waiting = ThreadPoolExecutor(_THREADS, thread_name_prefix="fsspec-envelope-waits")
 
 
 def workers() -> ThreadPoolExecutor:
