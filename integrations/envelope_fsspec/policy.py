@@ -104,7 +104,13 @@ class Policy:
             limits = dict(found["limits"])
             self.header_size = int(size or limits.get("header_size", FILE_HEADER_SIZE))
             limits["header_size"] = self.header_size
-            self._base = {"limits": limits, "settings": dict(found["settings"])}
+            # Resolved as a key ring resolves them: a driver looks into its environment for some,
+            # and that of a worker, or of a later time, is another.
+            settings = {
+                scheme: resolvers.driver(scheme).settings(found["settings"].get(scheme, {}))
+                for scheme in sorted({scheme for rule in self.rules for scheme in rule.schemes})
+            }
+            self._base = {"limits": limits, "settings": settings}
         else:
             self.ring = _ring(given, None if size is None else int(size))
             self.header_size = self.ring.limits.header_size

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from envelope import keyurl
 from envelope.errors import ConfigurationError
 
 __all__ = ["Match", "Pattern", "Rule", "filled", "placeholders"]
@@ -112,6 +113,7 @@ class Rule:
                 raise ConfigurationError(
                     f"the rule for {match!r} uses {{{sorted(missing)[0]}}}, which is not in match"
                 )
+        self.schemes = frozenset(map(keyurl.scheme_of, _texts(self.keys)))
         self.given = {name: given[name] for name in sorted(given)}
 
 

@@ -293,3 +293,18 @@ def test_many_files_move_between_tenants_at_once(store: Store) -> None:
     for name in names:
         copied = store.path(name.replace("acme/in", "beta/out"))
         assert fs.cat_file(copied) == name.encode() * 100_000
+
+
+def test_the_settings_of_rules_are_those_of_when_the_file_system_was_made(
+    ring: envelope.KeyRing, keystore: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a worker would look into its own environment, and later rings would be earlier ones."""
+    rules = [{"match": "**", "keys": "local:acme"}]
+    here = envelope.filesystem("memory", rules=rules)
+    monkeypatch.setenv("ENVELOPE_KEYSTORE", str(tmp_path / "elsewhere"))
+    there = envelope.filesystem("memory", rules=rules)
+    assert there is not here
+    here.pipe_file("/rules/a.bin", b"x")
+    assert pickle.loads(pickle.dumps(here)).cat_file("/rules/a.bin") == b"x"
+    with pytest.raises(envelope.errors.KeyNotFound):
+        there.pipe_file("/rules/b.bin", b"x")
