@@ -70,6 +70,15 @@ def writing(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _what_is_there_already() -> Iterator[None]:
+    """Collections look at what these tests make, and not at all that is in the process."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @contextlib.contextmanager
 def _collecting() -> Iterator[None]:
     """Files that are collected warn, and are meant to here."""
