@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import traceback
@@ -18,7 +19,9 @@ def holds_in_child(check: Callable[[], bool]) -> bool:
         status = 1
         try:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(60)  # a hang becomes a failure
+            # A hang becomes a failure that shows where.
+            faulthandler.register(signal.SIGALRM, file=2, chain=True)
+            signal.alarm(60)
             status = 0 if check() else 1
         except BaseException:
             traceback.print_exc()

@@ -13,7 +13,6 @@ from base64 import b32encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any, TypeVar
 
 from envelope import jose
@@ -98,11 +97,7 @@ class Key:
     other: Mapping[str, Any] = field(default_factory=dict)
 
     def find(self, version: str) -> Version | None:
-        return self._by_id.get(version)
-
-    @cached_property
-    def _by_id(self) -> dict[str, Version]:
-        return {each.version: each for each in self.versions}
+        return next((each for each in self.versions if each.version == version), None)
 
     def newest(self, moment: str) -> Version | None:
         """The version that wraps at ``moment``: the last enabled one that has started.
