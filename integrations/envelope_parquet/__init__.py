@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from envelope_parquet.adopting import AdoptResult, adopt
     from envelope_parquet.converting import Converted, decrypt, encrypt, reencrypt
     from envelope_parquet.inspecting import Inspection, inspect
+    from envelope_parquet.interop import hadoop_properties
     from envelope_parquet.keytable import KeyTable
     from envelope_parquet.policy import ColumnPolicy
     from envelope_parquet.probing import ColumnAccess, FileAccess, access
@@ -47,6 +48,7 @@ _HOMES = {
     "decryption_properties": "properties",
     "decrypt": "converting",
     "encrypt": "converting",
+    "hadoop_properties": "interop",
     "inspect": "inspecting",
     "pandas_kwargs": "writing",
     "read_pandas": "reading",
@@ -80,6 +82,7 @@ __all__ = [
     "decrypt",
     "decryption_properties",
     "encrypt",
+    "hadoop_properties",
     "inspect",
     "pandas_kwargs",
     "read_pandas",

@@ -229,7 +229,7 @@ def _encrypted(
     policy: ColumnPolicy,
     keys: Keys,
     where: Where,
-    write: Mapping[str, bool],
+    write: Mapping[str, Any],
     on_progress: OnProgress | None,
 ) -> Converted:
     with ParquetWriter(

@@ -7,6 +7,7 @@ arguments and key ring, and never by the file (docs/parquet.md, "Aliases").
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections import OrderedDict
@@ -15,8 +16,9 @@ from typing import Any
 
 from envelope import keyurl, runtime
 from envelope.caches import Cache
-from envelope.errors import ConfigurationError, UntrustedKey
+from envelope.errors import ConfigurationError, EnvelopeError, UntrustedKey
 from envelope.keyurl import KeyName
+from envelope.masters import Masters
 from envelope.ring import KeyRing, as_ring
 from envelope.secret import Secret
 
@@ -66,13 +68,30 @@ class _Rings:
 class Opened:
     """Data keys that were opened a moment ago: pyarrow asks for each several times a file.
 
-    By table, alias and ``wrappedDEK``, with the context that is bound to them.
+    By table, alias and ``wrappedDEK``, with the context that is bound to them. Beside them is what
+    key material for Spark needs, by ring: its master keys, what each wrapped text turned out to be,
+    and pyarrow's factories, which have the KEKs of new files (:mod:`envelope_parquet.vaultkeys`,
+    :mod:`envelope_parquet.interop`). Their ages are the limits of each ring.
     """
 
     def __init__(self) -> None:
         self.keys: Cache[tuple[str, str, str], tuple[Secret, Mapping[str, str]]] = Cache(
             _KEPT, _MOMENT
         )
+        self.masters: Cache[str, Masters] = Cache(_KEPT, math.inf)
+        self.vault_keys: Cache[tuple[str, str, bytes], Secret] = Cache(_KEPT, math.inf)
+        self.refusals: Cache[tuple[str, str, bytes], EnvelopeError] = Cache(_KEPT, math.inf)
+        self.moved: Cache[tuple[str, str, str], str] = Cache(_KEPT, math.inf)
+        self.factories: Cache[tuple[str, str], Any] = Cache(_KEPT, math.inf)
+
+    def clear(self) -> None:
+        """Forget all of it."""
+        self.keys.clear()
+        self.masters.clear()
+        self.vault_keys.clear()
+        self.refusals.clear()
+        self.moved.clear()
+        self.factories.clear()
 
 
 class KeyTable:
@@ -156,7 +175,7 @@ class KeyTable:
 
     def forget(self) -> None:
         """Drop all opened KEKs of these keys, so that the vault is asked again."""
-        runtime.current().state(Opened).keys.clear()
+        runtime.current().state(Opened).clear()
         for ring in [self.ring, *runtime.current().state(_Rings).made_of(self._identity)]:
             ring.forget()
 

@@ -16,8 +16,9 @@ import pyarrow.parquet.encryption as pe
 from envelope import runtime
 from envelope.errors import ConfigurationError, EnvelopeError
 from envelope.secret import Secret
-from envelope_parquet import wrapping
+from envelope_parquet import interop, vaultkeys, wrapping
 from envelope_parquet.binding import Binding
+from envelope_parquet.interop import OURS, Form, Written
 from envelope_parquet.keytable import KeyTable, Opened
 from envelope_parquet.policy import ColumnPolicy
 
@@ -77,12 +78,15 @@ class Client(pe.KmsClient):  # type: ignore[misc]  # pyarrow has no types
         return key.reveal()
 
     def open(self, wrapped_key: str, alias: str) -> Secret:
-        """The data key of a ``wrappedDEK``.
+        """The data key of a ``wrappedDEK``; the KEK of a ``wrappedKEK`` of Parquet's key tools.
 
         Raises:
             UntrustedKey, ContextMismatch, KeyUnusable, KeyNotFound, VaultUnavailable, Tampered,
                 Malformed, UnsupportedFormat: See :mod:`envelope_parquet.wrapping`.
         """
+        if vaultkeys.is_vault_key(wrapped_key):
+            self._binding.check({})
+            return vaultkeys.unwrap(self._table, alias, wrapped_key)
         opened = runtime.current().state(Opened).keys
         name = (self._table.identity, alias, wrapped_key)
         found = opened.get(name)
@@ -114,22 +118,33 @@ def configuration(
 
 
 def encryption(
-    table: KeyTable, policy: ColumnPolicy, schema: Any, context: Mapping[str, str]
-) -> Any:
+    table: KeyTable,
+    policy: ColumnPolicy,
+    schema: Any,
+    context: Mapping[str, str],
+    form: Form = OURS,
+) -> Written:
     """``FileEncryptionProperties`` for one file, with fresh data keys.
 
+    Args:
+        table, policy: Keys, and what is under which.
+        schema: Of the file.
+        context: Bound to the keys; key material for Spark has none.
+        form: For whom the key material is.
+
     Raises:
-        ConfigurationError: See :meth:`ColumnPolicy.assign`.
+        ConfigurationError: See :meth:`ColumnPolicy.assign` and :func:`interop.factory`.
         KeyNotFound, KeyUnusable, VaultUnavailable, LimitExceeded: See :func:`wrapping.wrap`.
     """
     groups = policy.assign(schema, table)
     keys = aliases(policy, table)
+    made = configuration(policy, groups, table.alias_of(policy.footer))
+    if form.interop is not None:
+        return interop.properties(table, made, keys, form)
     client = Client(table, context=context, keys=keys)
     factory = pe.CryptoFactory(lambda _connection: client)
     try:
-        return factory.file_encryption_properties(
-            pe.KmsConnectionConfig(), configuration(policy, groups, table.alias_of(policy.footer))
-        )
+        return Written(factory.file_encryption_properties(pe.KmsConnectionConfig(), made))
     except Exception:
         if client.failure is not None:
             raise client.failure from None
@@ -147,12 +162,16 @@ def aliases(policy: ColumnPolicy, table: KeyTable) -> dict[str, str]:
 def decryption(table: KeyTable, binding: Binding) -> tuple[Any, Client]:
     """``FileDecryptionProperties`` for one file, and the client that it will ask."""
     client = Client(table, binding=binding)
+    return asking(client), client
+
+
+def asking(client: Client) -> Any:
+    """``FileDecryptionProperties`` that have no key yet: pyarrow keeps KEKs in them."""
     factory = pe.CryptoFactory(lambda _connection: client)
     # The vault's address in the file is never used, whoever wrote it.
-    properties = factory.file_decryption_properties(
+    return factory.file_decryption_properties(
         pe.KmsConnectionConfig(), pe.DecryptionConfiguration(read_kms_url=False)
     )
-    return properties, client
 
 
 def warn_of(algorithm: str, name: str) -> None:

@@ -12,6 +12,7 @@ from envelope.sinks import Sink, open_sink, publishing
 from envelope.sources import LocalSource, OnProgress
 from envelope.urls import is_url
 from envelope_parquet import footer
+from envelope_parquet.beside import drop_checksum
 from envelope_parquet.opened import Opened
 from envelope_parquet.places import Location
 
@@ -40,6 +41,7 @@ class Target:
         """
         file = self._file
         self._check_end(end)
+        drop_checksum(self._where)
         if not self._in_place:
             options = file.reading.storage_options
             url = isinstance(self._where, str) and is_url(self._where)

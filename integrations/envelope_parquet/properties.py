@@ -13,6 +13,8 @@ from envelope.errors import EnvelopeError, NotEncrypted, UnsupportedFormat
 from envelope.secret import Secret
 from envelope_parquet import footer, kms, material, places
 from envelope_parquet.binding import Binding, binding_for_reading
+from envelope_parquet.interop import Form, prepare
+from envelope_parquet.interop import factory as shared_factory
 from envelope_parquet.keytable import Keys, as_table
 from envelope_parquet.policy import ColumnPolicy
 from envelope_parquet.probing import access
@@ -66,7 +68,9 @@ def decryption_properties(
     return kms.decryption(table, binding_for_reading(location, aad, root, context))[0]
 
 
-def dataset_encryption(keys: Keys, policy: ColumnPolicy, schema: Any) -> ds.ParquetEncryptionConfig:
+def dataset_encryption(
+    keys: Keys, policy: ColumnPolicy, schema: Any, *, interop: str | None = None
+) -> ds.ParquetEncryptionConfig:
     """For ``ParquetFileFormat().make_write_options(encryption_config=…)``.
 
     Each file gets fresh data keys. They are not bound to the files' places, which pyarrow does
@@ -75,15 +79,20 @@ def dataset_encryption(keys: Keys, policy: ColumnPolicy, schema: Any) -> ds.Parq
     Args:
         keys, policy: See :class:`envelope_parquet.ParquetWriter`.
         schema: Of the files, without the columns that become folders.
+        interop: See :class:`envelope_parquet.ParquetWriter`.
 
     Raises:
-        ConfigurationError: The policy does not fit the schema.
+        ConfigurationError: The policy does not fit the schema; or see ``interop``.
     """
-    table = as_table(keys)
+    table, form = as_table(keys), Form(interop)
     groups = policy.assign(schema, table)
     chosen = kms.aliases(policy, table)
-    factory = pe.CryptoFactory(lambda _connection: kms.Client(table, keys=chosen))
     configuration = kms.configuration(policy, groups, table.alias_of(policy.footer))
+    if form.interop is not None:
+        prepare(table, configuration, form)
+        shared = shared_factory(table, chosen)
+        return ds.ParquetEncryptionConfig(shared.crypto, pe.KmsConnectionConfig(), configuration)
+    factory = pe.CryptoFactory(lambda _connection: kms.Client(table, keys=chosen))
     return ds.ParquetEncryptionConfig(factory, pe.KmsConnectionConfig(), configuration)
 
 

@@ -15,8 +15,10 @@ from typing import Any, Literal
 from envelope import caller, events
 from envelope.errors import ConfigurationError
 from envelope.jose import b64u_encode
+from envelope.rekeying import Rekeyed
 from envelope.sources import OnProgress
-from envelope_parquet import external, material, wrapping
+from envelope_parquet import external, material, vaultkeys, wrapping
+from envelope_parquet.beside import drop_checksum
 from envelope_parquet.binding import context_for_writing
 from envelope_parquet.footer import Chunk
 from envelope_parquet.keychain import is_ours
@@ -95,7 +97,8 @@ def rewrap(
     old or the new one is there. An object behind a URL is read and written anew.
 
     Without any change given, all keys move to the newest versions of their master keys. Key
-    material of other programs, double wrapped or not, is left alone unless a change names it.
+    material of other programs, double wrapped or not, is left alone unless a change names it; that
+    for Spark (docs/spark.md) is rewrapped and stays what it is, as long as its key is in a vault.
 
     Args:
         source: A path or a URL; or a binary file object, which needs ``target``.
@@ -151,6 +154,7 @@ def _write(
     if file.chain.used_external:
         beside = file.external if target is None else external.Store(target, options)
         beside.write({**file.external.read(), **work.texts})
+        drop_checksum(beside.location)
     return name
 
 
@@ -253,7 +257,8 @@ class _Rewrap:
     def _stored(self, metadata: bytes, made: Material, change: KeyChange) -> bytes:
         if not change.changed:
             return metadata
-        self.kek_id = b64u_encode(wrapping.parse(made.wrapped_dek).section.kek_id)
+        if is_ours(made.wrapped_dek):
+            self.kek_id = b64u_encode(wrapping.parse(made.wrapped_dek).section.kek_id)
         reference = material.parse(metadata)
         if isinstance(reference, material.Reference):
             self.texts[reference.name] = made.to_text()
@@ -261,6 +266,10 @@ class _Rewrap:
         return made.to_text().encode()
 
     def _rewrapped(self, found: Material, new: str | None) -> tuple[Material, KeyChange]:
+        if self.file.reading.kms is None and vaultkeys.is_vault_key(_under_master(found)):
+            new_ring = None if new is None else self.file.table().for_writing(new)
+            if new_ring is None or vaultkeys.possible(new_ring):
+                return self._rewrapped_for_spark(found, new)
         table, alias = self.file.table(), found.master_key
         ours = is_ours(found.wrapped_dek) and not found.double_wrapped
         if new is None and not ours:
@@ -279,22 +288,42 @@ class _Rewrap:
             text, rekeyed = wrapping.rewrap(
                 opens, found.wrapped_dek, to=to, replace=new is not None
             )
-            change = KeyChange(
-                (),
-                name,
-                alias,
-                rekeyed.refreshed,
-                rekeyed.added,
-                rekeyed.kept,
-                rekeyed.dropped,
-                rekeyed.proven,
-            )
+            change = _change(alias, name, rekeyed)
         return (
             dataclasses.replace(
                 found, master_key=name, wrapped_dek=text, kek_id=None, wrapped_kek=None
             ),
             change,
         )
+
+    def _rewrapped_for_spark(self, found: Material, new: str | None) -> tuple[Material, KeyChange]:
+        """The same KEK or data key under another key of a vault, in the form that it has."""
+        table, alias = self.file.table(), found.master_key
+        text, rekeyed = vaultkeys.rewrap(table, alias, _under_master(found), new)
+        name = alias if new is None else table.alias_of(new)
+        if found.double_wrapped:
+            made = dataclasses.replace(found, master_key=name, wrapped_kek=text)
+        else:
+            made = dataclasses.replace(found, master_key=name, wrapped_dek=text)
+        return made, _change(alias, name, rekeyed)
+
+
+def _under_master(found: Material) -> str:
+    """The text of key material that a master key opens."""
+    return found.wrapped_dek if found.wrapped_kek is None else found.wrapped_kek
+
+
+def _change(alias: str, name: str, rekeyed: Rekeyed) -> KeyChange:
+    return KeyChange(
+        (),
+        name,
+        alias,
+        rekeyed.refreshed,
+        rekeyed.added,
+        rekeyed.kept,
+        rekeyed.dropped,
+        rekeyed.proven,
+    )
 
 
 def _raw(what: str) -> ConfigurationError:

@@ -13,8 +13,11 @@ import pyarrow.parquet as pq
 
 from envelope import events
 from envelope.errors import ConfigurationError
+from envelope.sinks import Sink
 from envelope_parquet import kms, places
+from envelope_parquet.beside import WithMaterial, drop_checksum
 from envelope_parquet.binding import context_for_writing
+from envelope_parquet.interop import Form
 from envelope_parquet.keytable import Keys, as_table
 from envelope_parquet.places import Front, Location
 from envelope_parquet.policy import ColumnPolicy
@@ -44,6 +47,9 @@ class ParquetWriter:
         context: Further entries that readers have to expect.
         overwrite: Whether an existing file may be replaced.
         durable: Whether a local file is synced to its disk before it is published.
+        interop: ``"spark"`` writes key material that parquet-java reads with a client of the
+            same vault (docs/spark.md). It binds the file to no place.
+        material: With ``interop``, ``"external"`` puts it into a file beside this one.
         options: What :class:`pyarrow.parquet.ParquetWriter` takes.
 
     Raises:
@@ -66,21 +72,31 @@ class ParquetWriter:
         context: Mapping[str, str] | None = None,
         overwrite: bool = True,
         durable: bool = False,
+        interop: str | None = None,
+        material: str = "internal",
         **options: Any,
     ) -> None:
         self._writer: Any = None
+        self._where = where
         if "encryption_properties" in options:
             raise ConfigurationError("the policy makes the encryption properties")
+        form = Form(interop, material, context)
         bound = context_for_writing(where, aad, root, context)
-        properties = kms.encryption(as_table(keys), policy, schema, bound)
-        self._sink = places.sink(
-            where, filesystem, storage_options, overwrite=overwrite, durable=durable
-        )
+        made = kms.encryption(as_table(keys), policy, schema, bound, form)
+        self._sink: Sink
+        if made.beside is not None:
+            self._sink = WithMaterial(
+                where, filesystem, storage_options, made.beside, durable=durable
+            )
+        else:
+            self._sink = places.sink(
+                where, filesystem, storage_options, overwrite=overwrite, durable=durable
+            )
         try:
             self._writer = pq.ParquetWriter(
                 pa.PythonFile(Front(self._sink), mode="w"),
                 schema,
-                encryption_properties=properties,
+                encryption_properties=made.properties,
                 **options,
             )
         except BaseException:
@@ -104,6 +120,7 @@ class ParquetWriter:
             return
         try:
             writer.close()
+            drop_checksum(self._where)
             self._sink.commit()
         except BaseException:
             self._sink.abort()
@@ -234,13 +251,14 @@ def pandas_kwargs(
     aad: str | None = "path",
     root: str | os.PathLike[str] | None = None,
     context: Mapping[str, str] | None = None,
+    interop: str | None = None,
 ) -> WriteOptions:
     """Arguments for ``DataFrame.to_parquet`` and ``pyarrow.parquet.write_table``, for one file.
 
         df.to_parquet(path, **envelope_parquet.pandas_kwargs(ring, policy, path, schema=df))
 
     Args:
-        keys, policy, aad, root, context: See :class:`ParquetWriter`.
+        keys, policy, aad, root, context, interop: See :class:`ParquetWriter`.
         path: The file, to which its keys are bound.
         schema: The frame, table or schema. Without it, the policy must cover the file as a
             whole, since pyarrow wants to be told each column.
@@ -255,7 +273,8 @@ def pandas_kwargs(
         )
     known = pa.schema([]) if schema is None else _schema(schema)
     bound = context_for_writing(path, aad, root, context)
-    return WriteOptions(kms.encryption(as_table(keys), policy, known, bound))
+    form = Form(interop, context=context)
+    return WriteOptions(kms.encryption(as_table(keys), policy, known, bound, form).properties)
 
 
 class WriteOptions(Mapping[str, Any]):
