@@ -15,13 +15,12 @@ from envelope.errors import ConfigurationError, EnvelopeError, NotEncrypted
 from envelope.sinks import publishing
 from envelope.sources import OnProgress
 from envelope.urls import is_url
-from envelope_parquet import footer, kms, places
-from envelope_parquet.binding import binding_for_reading
-from envelope_parquet.keytable import Keys, as_table
+from envelope_parquet import footer, places
+from envelope_parquet.keytable import Keys
+from envelope_parquet.opened import Reading
 from envelope_parquet.places import Front, Location
 from envelope_parquet.policy import ColumnPolicy
-from envelope_parquet.probing import examined
-from envelope_parquet.reading import told
+from envelope_parquet.scanning import File, told_by, with_path
 from envelope_parquet.writing import ParquetWriter
 
 __all__ = ["Converted", "decrypt", "encrypt", "reencrypt"]
@@ -46,20 +45,6 @@ class Converted:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
         return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """Where files are, and what their keys are bound to; for source and target alike."""
-
-    storage_options: Mapping[str, Any] | None = None
-    aad: str | None = "path"
-    root: str | os.PathLike[str] | None = None
-    context: Mapping[str, str] | None = None
-
-    def options(self, location: Location) -> Mapping[str, Any] | None:
-        """The storage options, where they go with this location."""
-        return self.storage_options if isinstance(location, str) and is_url(location) else None
 
 
 def encrypt(
@@ -87,16 +72,17 @@ def encrypt(
         overwrite: Whether ``target`` may be replaced.
         durable: Whether a local file is synced to its disk before it is published.
         on_progress: Called with the rows written, and those in all.
-        where: ``storage_options``, ``aad``, ``root``, ``context``: see :class:`ParquetWriter`.
+        where: ``storage_options``, ``aad``, ``root``, ``context``: see :class:`ParquetWriter`. And
+            ``aad_prefix``, ``kms``, ``raw_keys`` for sources of others: see :class:`Reading`.
 
     Raises:
         ConfigurationError: The source has column keys already; or see :class:`ParquetWriter`.
         EnvelopeError: A key could not be used; see docs/errors.md.
     """
     _refuse_same(source, target)
-    place, write = Where(**where), {"overwrite": overwrite, "durable": durable}
-    with _opened(source, keys, place, encrypted=False) as file:
-        return _encrypted(file, target, policy, keys, place, write, on_progress)
+    reading, write = Reading(keys, **where), {"overwrite": overwrite, "durable": durable}
+    with _opened_plain(source, reading) as file:
+        return _encrypted(file, target, policy, reading, write, on_progress)
 
 
 def decrypt(
@@ -120,11 +106,9 @@ def decrypt(
         EnvelopeError: A key could not be used; see docs/errors.md.
     """
     _refuse_same(source, target)
-    place = Where(**where)
-    with _opened(source, keys, place, encrypted=True) as file:
-        sink = places.sink(
-            target, None, place.options(target), overwrite=overwrite, durable=durable
-        )
+    with _opened(source, reading := Reading(keys, **where)) as file:
+        options = _options(target, reading)
+        sink = places.sink(target, None, options, overwrite=overwrite, durable=durable)
         with publishing(sink):
             plain = pa.PythonFile(Front(sink), mode="w")
             with pq.ParquetWriter(plain, file.parquet.schema_arrow, **_settings(file)) as writer:
@@ -153,19 +137,19 @@ def reencrypt(
         NotEncrypted: The source has no column keys.
         EnvelopeError: A key could not be used; see docs/errors.md.
     """
-    place, write = Where(**where), {"overwrite": overwrite, "durable": durable}
-    with _opened(source, keys, place, encrypted=True) as file:
+    reading, write = Reading(keys, **where), {"overwrite": overwrite, "durable": durable}
+    with _opened(source, reading) as file:
         into = source if target is None else target
-        return _encrypted(file, into, policy, keys, place, write, on_progress)
+        return _encrypted(file, into, policy, reading, write, on_progress)
 
 
-class _File:
-    """An opened source, all of whose columns open."""
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """An opened file, all of whose columns open. ``keys`` is ``None`` for a plain one."""
 
-    def __init__(self, name: str, parquet: Any, client: kms.Client | None) -> None:
-        self.name = name
-        self.parquet = parquet
-        self.client = client
+    name: str
+    parquet: pq.ParquetFile
+    keys: File | None
 
     def check_was_read(self) -> None:
         """What pyarrow read was the encrypted file whose footer was looked at.
@@ -173,42 +157,38 @@ class _File:
         Raises:
             NotEncrypted: It was replaced meanwhile.
         """
-        if self.client is not None and not self.client.opened:
-            raise NotEncrypted("the file was replaced by one without encryption", path=self.name)
+        if self.keys is not None and self.keys.place is not None:
+            self.keys.check_was_read([self.keys.place.path])
 
 
 @contextmanager
-def _opened(source: Location, keys: Keys, where: Where, *, encrypted: bool) -> Iterator[_File]:
+def _opened(source: Location, reading: Reading) -> Iterator[_Source]:
     """Open a source after its keys were probed: pyarrow hangs on columns that are denied."""
-    place = places.place(source, None, where.options(source))
-    binding = binding_for_reading(source, where.aad, where.root, where.context)
-    with place.fs.open_input_file(place.path) as file:
-        if not encrypted:
-            _refuse_encrypted(file, place.name)
-            yield _File(place.name, pq.ParquetFile(file), None)
-            return
-        table = as_table(keys)
-        found = examined(
-            place.name,
-            file.size(),
-            lambda offset, count: bytes(file.read_at(count, offset)),
-            table,
-            binding,
-        )
-        if found.algorithm is None:
-            raise NotEncrypted("the Parquet file is not encrypted", path=place.name)
-        for each in (found.footer, *found.columns):
+    file = File(places.place(source, None, _options(source, reading)), reading)
+    with file.file:
+        for each in (file.access.footer, *file.access.columns):
             if each.error is not None:
-                if each.error.path is None:
-                    each.error.path = place.name
-                raise each.error
-        properties, client = kms.decryption(table, binding)
+                raise with_path(each.error, file.name)
         try:
-            yield _File(place.name, pq.ParquetFile(file, decryption_properties=properties), client)
+            yield _Source(file.name, file.parquet(), file)
         except EnvelopeError:
             raise
         except (OSError, pa.ArrowException) as error:
-            raise told(error, client.failure, place.name) from error
+            raise told_by(error, [file]) from error
+
+
+@contextmanager
+def _opened_plain(source: Location, reading: Reading) -> Iterator[_Source]:
+    """Open a source that has to be plain; no key is looked for."""
+    place = places.place(source, None, _options(source, reading))
+    with place.fs.open_input_file(place.path) as file:
+        _refuse_encrypted(file, place.name)
+        yield _Source(place.name, pq.ParquetFile(file), None)
+
+
+def _options(location: Location, reading: Reading) -> Mapping[str, Any] | None:
+    """The storage options, where they go with this location."""
+    return reading.storage_options if isinstance(location, str) and is_url(location) else None
 
 
 def _refuse_encrypted(file: Any, name: str) -> None:
@@ -224,11 +204,10 @@ def _refuse_encrypted(file: Any, name: str) -> None:
 
 
 def _encrypted(
-    file: _File,
+    file: _Source,
     target: Location,
     policy: ColumnPolicy,
-    keys: Keys,
-    where: Where,
+    reading: Reading,
     write: Mapping[str, Any],
     on_progress: OnProgress | None,
 ) -> Converted:
@@ -236,11 +215,11 @@ def _encrypted(
         target,
         file.parquet.schema_arrow,
         policy=policy,
-        keys=keys,
-        storage_options=where.options(target),
-        aad=where.aad,
-        root=where.root,
-        context=where.context,
+        keys=reading.keys,
+        storage_options=_options(target, reading),
+        aad=reading.aad,
+        root=reading.root,
+        context=reading.context,
         **write,
         **_settings(file),
     ) as writer:
@@ -248,7 +227,7 @@ def _encrypted(
 
 
 def _copied(
-    file: _File, target: Location, writer: Any, on_progress: OnProgress | None
+    file: _Source, target: Location, writer: Any, on_progress: OnProgress | None
 ) -> Converted:
     total, done = file.parquet.metadata.num_rows, 0
     for index in range(file.parquet.num_row_groups):
@@ -266,7 +245,7 @@ def _copied(
     return Converted(file.name, name, done, file.parquet.num_row_groups)
 
 
-def _settings(file: _File) -> dict[str, Any]:
+def _settings(file: _Source) -> dict[str, Any]:
     """How the source was written, as arguments of pyarrow's writer."""
     metadata = file.parquet.metadata
     settings: dict[str, Any] = {"version": _version(metadata.format_version)}

@@ -8,7 +8,7 @@ has the text of each key's material by the reference that stands in the footer
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -16,12 +16,14 @@ from envelope import jose
 from envelope.errors import LimitExceeded, Malformed
 from envelope.sinks import open_sink, publishing
 from envelope.sources import open_source
-from envelope_parquet.places import Location
+from envelope_parquet.places import Location, Place
 
-__all__ = ["Store"]
+__all__ = ["Store", "reader"]
 
 _PREFIX, _SUFFIX = "_KEY_MATERIAL_FOR_", ".json"
 _MAX_BYTES = 64 * 2**20
+_PLACELESS = "the key material is in a file beside, and this one has no place"
+_LONG = "the key material file is absurdly long"
 
 
 class Store:
@@ -35,10 +37,9 @@ class Store:
     def __init__(self, location: Location, storage_options: Mapping[str, Any] | None) -> None:
         self.location: str | None = None
         if isinstance(location, (str, os.PathLike)):
-            folder, slash, name = os.fspath(location).rpartition("/")
-            self.location = f"{folder}{slash}{_PREFIX}{name}{_SUFFIX}"
+            self.location = _beside(os.fspath(location))
         self._options = storage_options
-        self._texts: dict[str, str] | None = None
+        self._texts: Mapping[str, str] | None = None
 
     def read(self) -> Mapping[str, str]:
         """The texts of key material, by reference.
@@ -49,25 +50,55 @@ class Store:
         """
         if self._texts is None:
             if self.location is None:
-                raise Malformed("the key material is in a file beside, and this one has no place")
+                raise Malformed(_PLACELESS)
             options = self._options if "://" in self.location else None
             with closing(open_source(self.location, options)) as source:
                 if source.size is None or source.size > _MAX_BYTES:
-                    raise LimitExceeded("the key material file is absurdly long", path=source.name)
+                    raise LimitExceeded(_LONG, path=source.name)
                 buffer = bytearray(source.size)
                 source.read_into(0, memoryview(buffer))
-            value = jose.loads(bytes(buffer), "the key material file")
-            if not all(isinstance(text, str) for text in value.values()):
-                raise Malformed("the key material file has something that is no text")
-            self._texts = value
+            self._texts = _parsed(bytes(buffer))
         return self._texts
 
     def write(self, texts: Mapping[str, str]) -> None:
         """Replace the file by another one, whole or not at all."""
         if self.location is None:
-            raise Malformed("the key material is in a file beside, and this one has no place")
+            raise Malformed(_PLACELESS)
         data = jose.dumps(dict(texts))
         options = self._options if "://" in self.location else None
         with publishing(open_sink(self.location, True, True, None, options)) as sink:
             sink.write_at(0, memoryview(data))
         self._texts = dict(texts)
+
+
+def reader(place: Place | None) -> Callable[[], Mapping[str, str]]:
+    """What reads the key material file of a Parquet file when it is first needed.
+
+    Args:
+        place: Of the Parquet file; ``None`` where it has none.
+    """
+    store: list[Mapping[str, str]] = []
+
+    def read() -> Mapping[str, str]:
+        if not store:
+            if place is None:
+                raise Malformed(_PLACELESS)
+            with place.fs.open_input_file(_beside(place.path)) as file:
+                if file.size() > _MAX_BYTES:
+                    raise LimitExceeded(_LONG, path=_beside(place.name))
+                store.append(_parsed(file.read()))
+        return store[0]
+
+    return read
+
+
+def _beside(location: str) -> str:
+    folder, slash, name = location.rpartition("/")
+    return f"{folder}{slash}{_PREFIX}{name}{_SUFFIX}"
+
+
+def _parsed(data: bytes) -> Mapping[str, str]:
+    value = jose.loads(data, "the key material file")
+    if not all(isinstance(text, str) for text in value.values()):
+        raise Malformed("the key material file has something that is no text")
+    return value

@@ -272,6 +272,21 @@ class Footer:
             self._changed = True
         return count
 
+    def tell_prefix(self) -> None:
+        """Write the AAD prefix down, where the reader had to give it. No seal changes by that."""
+        if not self.algorithm.needs_prefix:
+            return
+        field = 8 if self.plaintext else 1
+        for number in _NAMES:
+            union = self._head.struct(field)
+            found = None if union is None else union.struct(number)
+            if union is not None and found is not None:
+                found.put(1, self._aad.removesuffix(self.algorithm.unique))
+                found.put(3, False)
+                union.put(number, found)
+                self._head.put(field, union)
+                self._changed = True
+
     def end(self, key: Secret) -> bytes:
         """The file's new end, from :attr:`start` on: what was not changed is as it was.
 

@@ -14,6 +14,7 @@ from envelope.errors import (
     ConfigurationError,
     EnvelopeError,
     KeyMismatch,
+    KeyNotFound,
     Malformed,
     UnsupportedFormat,
 )
@@ -126,6 +127,11 @@ class Keychain:
         """
         return self._key(footer.key_metadata, self._raw.get(""), "the footer")
 
+    @property
+    def foreign(self) -> bool:
+        """pyarrow cannot find the keys by our KMS client alone."""
+        return bool(self._raw) or self._kms is not None or self.used_external
+
     def raw(self, path: str) -> Secret:
         """A raw key that was given for a leaf column.
 
@@ -135,13 +141,22 @@ class Keychain:
         return raw_secret(self._raw.get(path), f"column {path!r}")
 
     def column(self, chunk: Chunk, footer: Callable[[], Secret]) -> Secret | None:
-        """The key of a column; ``None`` where it is plain. ``footer`` gives the footer's key."""
+        """The key of a column; ``None`` where it is plain. ``footer`` gives the footer's key.
+
+        Raises:
+            KeyNotFound: Raw keys were given, and this column's is not among them: it is denied.
+            EnvelopeError: See :meth:`Client.open`.
+        """
         if not chunk.encrypted:
             return None
         if not chunk.own_key:
             return footer()
-        raw = self._raw.get(chunk.path)
-        return self._key(chunk.key_metadata, raw, f"column {chunk.path!r}")
+        raw, what = self._raw.get(chunk.path), f"column {chunk.path!r}"
+        if self._raw and raw is None and not material.is_material(chunk.key_metadata):
+            raise KeyNotFound(
+                f"of the raw keys, that of {what} was not given", next_step="Give it in raw_keys=."
+            )
+        return self._key(chunk.key_metadata, raw, what)
 
     def _key(self, metadata: bytes | None, raw: Secret | None, what: str) -> Secret:
         if raw is not None or metadata is None:

@@ -92,6 +92,11 @@ class Material:
         return jose.dumps(value | self.other).decode()
 
 
+def is_material(metadata: bytes | None) -> bool:
+    """Whether key metadata is key material, and not the name of a raw key, or nothing."""
+    return metadata is not None and metadata.lstrip()[:1] == b"{"
+
+
 def parse(data: bytes) -> Material | Reference:
     """Key material out of a footer, or out of a file beside it.
 
@@ -103,7 +108,7 @@ def parse(data: bytes) -> Material | Reference:
             key tools of another kind.
         Malformed: A member is missing or of the wrong type.
     """
-    if not data.lstrip()[:1] == b"{":
+    if not is_material(data):
         raise UnsupportedFormat(
             "the file has no key material of the type PKMT1: it was written with raw keys",
             next_step="Read it with raw_keys={NAME: KEY}, or adopt it under a key of yours.",

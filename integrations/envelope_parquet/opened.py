@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from envelope.errors import EnvelopeError, Malformed, Truncated
@@ -44,6 +45,27 @@ class Reading:
     kms: KmsClient | None = None
     raw_keys: RawKeys | None = field(default=None, repr=False)
 
+    def table(self) -> KeyTable:
+        """What the names of keys stand for. Without keys= it takes a configuration."""
+        return as_table(self.keys)
+
+    def chain(
+        self, location: Location, external: Callable[[], Mapping[str, str]] | None = None
+    ) -> Keychain:
+        """What opens the keys of one file; files with raw keys need no configuration.
+
+        Args:
+            location: Where the file is.
+            external: Reads the key material beside it.
+        """
+        return Keychain(
+            cache(self.table),
+            binding_for_reading(location, self.aad, self.root, self.context),
+            kms=self.kms,
+            raw=self.raw_keys,
+            external=external,
+        )
+
 
 class Opened:
     """One file. ``footer`` has claims until :meth:`prove`."""
@@ -52,26 +74,14 @@ class Opened:
         self.source = source
         self.size = source.size or 0
         self.reading = reading
-        self._table: KeyTable | None = None
+        self.table = cache(reading.table)
         self.external = external.Store(location, reading.storage_options)
-        self.chain = Keychain(
-            self.table,
-            binding_for_reading(location, reading.aad, reading.root, reading.context),
-            kms=reading.kms,
-            raw=reading.raw_keys,
-            external=self.external.read,
-        )
+        self.chain = reading.chain(location, self.external.read)
         self.footer: Footer = footer.read(self.size, self.read)
         if self.footer.plaintext:
             self.footer.assume(reading.aad_prefix)
         if self.read(0, 4) != self.footer.magic:
             raise Malformed("the file does not begin as a Parquet file of its kind")
-
-    def table(self) -> KeyTable:
-        """What the names of keys stand for. Without keys= it takes a configuration."""
-        if self._table is None:
-            self._table = as_table(self.reading.keys)
-        return self._table
 
     def read(self, offset: int, count: int) -> bytes:
         """Exactly these bytes.

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from envelope.errors import EnvelopeError, NotEncrypted
-from envelope_parquet import footer, kms, material, places, wrapping
-from envelope_parquet.binding import Binding, binding_for_reading
+from envelope.secret import Secret
+from envelope_parquet import external, footer, material, places, wrapping
 from envelope_parquet.footer import Chunk, Footer
-from envelope_parquet.keytable import Keys, KeyTable, as_table
+from envelope_parquet.keychain import Keychain, KmsClient, RawKeys, is_ours
+from envelope_parquet.keytable import Keys
+from envelope_parquet.opened import Reading
 
-__all__ = ["ColumnAccess", "FileAccess", "access", "examined"]
+__all__ = ["ColumnAccess", "FileAccess", "Probed", "access", "probe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,8 @@ class ColumnAccess:
 
     Args:
         column: The path; ``""`` for the footer.
-        key: The alias of its key in the file; ``None`` where it is plain.
+        key: The alias of its key in the file; ``(raw key)`` for one without key material,
+            ``None`` where it is plain.
         kids: The master keys that can open it, as the file names them.
         opens: Whether this caller can. Plain columns always open.
         error: Why not.
@@ -87,6 +90,9 @@ def access(
     aad: str | None = "path",
     root: str | os.PathLike[str] | None = None,
     context: Mapping[str, str] | None = None,
+    aad_prefix: bytes | None = None,
+    kms: KmsClient | None = None,
+    raw_keys: RawKeys | None = None,
 ) -> FileAccess:
     """Which columns of a file are under which keys, and whether this caller can open each.
 
@@ -97,11 +103,14 @@ def access(
         location: A path, a URL, or a binary file object that can seek.
         keys, filesystem, storage_options: See :func:`envelope_parquet.read_table`.
         aad, root, context: See :func:`envelope_parquet.read_table`.
+        aad_prefix, kms, raw_keys: For files of other programs, see :class:`Reading`.
 
     Raises:
         Malformed, Truncated: It is no Parquet file.
     """
-    binding = binding_for_reading(location, aad, root, context)
+    reading = Reading(
+        keys, storage_options, aad, root, context, aad_prefix=aad_prefix, kms=kms, raw_keys=raw_keys
+    )
     if not isinstance(location, (str, os.PathLike)):
         size = location.seek(0, 2)
 
@@ -109,97 +118,95 @@ def access(
             location.seek(offset)
             return bytes(location.read(count))
 
-        return examined(f"<{type(location).__name__}>", size, read_at, as_table(keys), binding)
+        name = f"<{type(location).__name__}>"
+        return probe(name, size, read_at, reading.chain(location), aad_prefix).access
     found = places.place(location, filesystem, storage_options)
+    chain = reading.chain(location, external.reader(found))
     with found.fs.open_input_file(found.path) as file:
-        return examined(
+        return probe(
             found.name,
             file.size(),
             lambda offset, count: bytes(file.read_at(count, offset)),
-            as_table(keys),
-            binding,
-        )
+            chain,
+            aad_prefix,
+        ).access
 
 
-def examined(
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What :func:`probe` found out: the footer is there for files with keys."""
+
+    access: FileAccess
+    end: Footer | None = None
+
+
+def probe(
     name: str,
     size: int,
     read_at: Callable[[int, int], bytes],
-    table: KeyTable,
-    binding: Binding,
-) -> FileAccess:
-    """:func:`access` for an opened file."""
+    chain: Keychain,
+    prefix: bytes | None = None,
+) -> Probed:
+    """:func:`access` for an opened file, whose keys ``chain`` opens."""
     try:
-        return _examined(name, footer.read(size, read_at), table, binding)
+        end = footer.read(size, read_at)
+        return Probed(_examined(name, end, chain, prefix), end)
     except NotEncrypted:
-        return FileAccess(name, None, True, ColumnAccess("", None), ())
+        return Probed(FileAccess(name, None, True, ColumnAccess("", None), ()))
     except EnvelopeError as error:
         error.path = name
         raise
 
 
-def _examined(name: str, end: Footer, table: KeyTable, binding: Binding) -> FileAccess:
-    probe = _Probe(kms.Client(table, binding=binding))
-    about = probe.column("", end.key_metadata or b"")
+def _examined(name: str, end: Footer, chain: Keychain, prefix: bytes | None) -> FileAccess:
+    about, key = _tried("", end.key_metadata, chain, lambda: chain.footer(end))
     columns: list[Chunk] = []
-    if about.opens:
-        end.prove(probe.key(end.key_metadata or b""))
+    if key is not None:
+        end.prove(key, prefix)
         columns = end.columns
     elif end.plaintext:
-        end.assume()
+        end.assume(prefix)
         columns = end.columns
     return FileAccess(
         name,
         end.algorithm.name,
         end.plaintext,
         about,
-        tuple(_column(probe, end, about, each) for each in columns),
+        tuple(_column(chain, end, about, each) for each in columns),
     )
 
 
-def _column(probe: _Probe, end: Footer, about: ColumnAccess, chunk: Chunk) -> ColumnAccess:
+def _column(chain: Keychain, end: Footer, about: ColumnAccess, chunk: Chunk) -> ColumnAccess:
     if not chunk.encrypted:
         return ColumnAccess(chunk.path, None)
     if not chunk.own_key:
         return ColumnAccess(chunk.path, about.key, about.kids, about.opens, about.error)
-    found = probe.column(chunk.path, chunk.key_metadata or b"")
+    found, _ = _tried(
+        chunk.path,
+        chunk.key_metadata,
+        chain,
+        lambda: chain.column(chunk, lambda: chain.footer(end)),
+    )
     if end.plaintext and found.opens and not about.opens:
         # pyarrow verifies the footer before it reads, and cannot without that key.
         return ColumnAccess(chunk.path, found.key, found.kids, False, about.error)
     return found
 
 
-class _Probe:
-    """Tries keys, each alias of a file once where it fails."""
-
-    def __init__(self, client: kms.Client) -> None:
-        self._client = client
-
-    def column(self, path: str, metadata: bytes) -> ColumnAccess:
-        alias: str | None = "(unknown)"
-        kids: tuple[str, ...] = ()
-        try:
-            found = material.parse(metadata)
-            if isinstance(found, material.Reference):
-                raise _external()
+def _tried(
+    path: str, metadata: bytes | None, chain: Keychain, opening: Callable[[], Secret | None]
+) -> tuple[ColumnAccess, Secret | None]:
+    """What is said of a key, and the key where it opens."""
+    alias: str | None = "(raw key)"
+    kids: tuple[str, ...] = ()
+    try:
+        if material.is_material(metadata):
+            alias = "(unknown)"
+            found = chain.material(metadata or b"")
             alias = found.master_key
-            kids = wrapping.parse(found.wrapped_dek).kids
-            self._client.open(found.wrapped_dek, alias)
-        except EnvelopeError as error:
-            return ColumnAccess(path, alias, kids, False, error)
-        return ColumnAccess(path, alias, kids)
-
-    def key(self, metadata: bytes) -> Any:
-        found = material.parse(metadata)
-        if isinstance(found, material.Reference):
-            raise _external()
-        return self._client.open(found.wrapped_dek, found.master_key)
-
-
-def _external() -> EnvelopeError:
-    from envelope.errors import UnsupportedFormat
-
-    return UnsupportedFormat(
-        "its key material is in a file beside it, which this release does not read",
-        next_step="Move the key material into the file with the program that wrote it.",
-    )
+            if is_ours(found.wrapped_dek):
+                kids = wrapping.parse(found.wrapped_dek).kids
+        key = opening()
+    except EnvelopeError as error:
+        return ColumnAccess(path, alias, kids, False, error), None
+    return ColumnAccess(path, alias, kids), key

@@ -7,8 +7,9 @@ plans a scan (docs/upstream.md), so that it is never given one.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -16,118 +17,17 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from envelope.errors import (
-    ConfigurationError,
-    EnvelopeError,
-    KeyMismatch,
-    KeyNotFound,
-    KeyUnusable,
-    NotEncrypted,
-    Tampered,
-    UnsupportedFormat,
-)
-from envelope_parquet import kms, places
-from envelope_parquet.binding import binding_for_reading
-from envelope_parquet.keytable import Keys, KeyTable, as_table
-from envelope_parquet.probing import examined
+from envelope.errors import ConfigurationError, EnvelopeError
+from envelope_parquet import places
+from envelope_parquet.keychain import KmsClient, RawKeys
+from envelope_parquet.keytable import Keys
+from envelope_parquet.opened import Reading
+from envelope_parquet.scanning import File, told_by, with_path
 
-__all__ = ["Denied", "dataset", "read_pandas", "read_schema", "read_table", "told"]
+__all__ = ["Denied", "dataset", "read_pandas", "read_schema", "read_table"]
 
 Denied = Literal["error", "null", "drop"]
-_DENIED = (KeyUnusable, KeyNotFound)
 _NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
-
-
-class _File:
-    """One opened file: what of it opens, and the properties to read it with."""
-
-    def __init__(
-        self,
-        location: places.Place | Any,
-        table: KeyTable,
-        binding: Any,
-        allow_plaintext: bool,
-    ) -> None:
-        self.place = location if isinstance(location, places.Place) else None
-        if self.place is not None:
-            self.name = self.place.name
-            self.file: Any = self.place.fs.open_input_file(self.place.path)
-        else:
-            self.name = f"<{type(location).__name__}>"
-            self.file = (
-                location
-                if isinstance(location, pa.NativeFile)
-                else pa.PythonFile(location, mode="r")
-            )
-        self.access = examined(
-            self.name,
-            self.file.size(),
-            lambda offset, count: bytes(self.file.read_at(count, offset)),
-            table,
-            binding,
-        )
-        self.client: kms.Client | None = None
-        self.properties: Any = None
-        if self.access.algorithm is None:
-            if not allow_plaintext:
-                raise NotEncrypted(
-                    "the Parquet file is not encrypted, and keys were given to read it",
-                    path=self.name,
-                    next_step="Find out who put it there; allow_plaintext=True reads it anyway.",
-                )
-            return
-        if self.access.footer.opens:
-            self.properties, self.client = kms.decryption(table, binding)
-        elif not self.access.plaintext_footer or self.access.footer.error is None:
-            raise _with_path(self.access.footer.error, self.name)
-        kms.warn_of(self.access.algorithm, self.name)
-
-    def schema(self) -> pa.Schema:
-        """The whole schema, denied columns included."""
-        return pq.ParquetFile(self.file, decryption_properties=self.properties).schema_arrow
-
-    def denied(self) -> dict[str, EnvelopeError]:
-        """By top-level column, why it does not open.
-
-        Raises:
-            VaultUnavailable, ContextMismatch, Malformed, …: What is no denial.
-        """
-        found: dict[str, EnvelopeError] = {}
-        names = self.schema().names
-        for each in self.access.columns:
-            if not each.opens and each.error is not None:
-                # A vault that is away, or a forged file, must never read as "has no values".
-                if isinstance(each.error, KeyMismatch) or not isinstance(each.error, _DENIED):
-                    raise _with_path(each.error, self.name)
-                for name in names:
-                    if each.column == name or each.column.startswith(name + "."):
-                        found.setdefault(name, each.error)
-        return found
-
-    def fragment(self, expression: Any) -> ds.Fragment:
-        """The file as a part of a dataset, with its own properties."""
-        options = ds.ParquetFragmentScanOptions(decryption_properties=self.properties)
-        parquet = ds.ParquetFileFormat(default_fragment_scan_options=options)
-        place = cast(places.Place, self.place)  # file objects are read at once
-        return parquet.make_fragment(place.path, place.fs, partition_expression=expression)
-
-    def expect_to_be_read(self) -> None:
-        """From now on, a scan has to ask for a key."""
-        if self.client is not None:
-            self.client.opened = 0
-
-    def check_was_read(self, read: Collection[str]) -> None:
-        """The file that pyarrow read was encrypted: it asked for a key.
-
-        Args:
-            read: The paths that were scanned; others need no key.
-
-        Raises:
-            NotEncrypted: It was replaced after its footer was looked at.
-        """
-        scanned = self.place is not None and self.place.path in read
-        if scanned and self.client is not None and not self.client.opened:
-            raise NotEncrypted("the file was replaced by one without encryption", path=self.name)
 
 
 def read_table(
@@ -144,6 +44,9 @@ def read_table(
     context: Mapping[str, str] | None = None,
     allow_plaintext: bool = False,
     use_threads: bool = True,
+    aad_prefix: bytes | None = None,
+    kms: KmsClient | None = None,
+    raw_keys: RawKeys | None = None,
 ) -> pa.Table:
     """Read a file, or a folder of files with the same schema, as a table.
 
@@ -162,6 +65,10 @@ def read_table(
         context: Entries that the context of the keys must have.
         allow_plaintext: Whether files without encryption are read, too.
         use_threads: Whether columns are decoded side by side.
+        aad_prefix: The AAD prefix of files of another program that do not tell it.
+        kms: Opens key material of another program: an object with pyarrow's ``unwrap_key``.
+        raw_keys: Data keys by leaf column, and under ``""`` the footer's, for files of other
+            programs. A column with a key of its own that is not here is denied.
 
     Raises:
         AccessDenied, KeyDisabled, KeyNotFound, UntrustedKey, VaultUnavailable, …: A column's
@@ -170,14 +77,15 @@ def read_table(
         ContextMismatch: A file is not where it was written, or is bound to something else.
         Tampered: A page or footer is not the one that was written.
     """
-    files, made = _dataset(
-        source, keys, filesystem, storage_options, aad, root, context, allow_plaintext
+    reading = Reading(
+        keys, storage_options, aad, root, context, aad_prefix=aad_prefix, kms=kms, raw_keys=raw_keys
     )
+    files, made = _dataset(source, reading, filesystem, allow_plaintext)
     expression = _expression(filters)
     refused: dict[str, EnvelopeError] = {}
     for file in files:
         for name, error in file.denied().items():
-            refused.setdefault(name, _with_path(error, file.name))
+            refused.setdefault(name, with_path(error, file.name))
     wanted = list(made.schema.names if columns is None else columns)
     _check(wanted, made.schema, refused, filters, denied)
     readable = [name for name in wanted if name not in refused]
@@ -191,7 +99,7 @@ def read_table(
     except EnvelopeError as error:
         raise error
     except (OSError, pa.ArrowException) as error:
-        raise _told(error, files) from error
+        raise told_by(error, files) from error
     if denied == "null":
         for index, name in enumerate(wanted):
             if name in refused:
@@ -224,6 +132,9 @@ def dataset(
     root: str | os.PathLike[str] | None = None,
     context: Mapping[str, str] | None = None,
     allow_plaintext: bool = False,
+    aad_prefix: bytes | None = None,
+    kms: KmsClient | None = None,
+    raw_keys: RawKeys | None = None,
 ) -> ds.Dataset:
     """A :class:`pyarrow.dataset.Dataset` over encrypted files, each with properties of its own.
 
@@ -232,12 +143,13 @@ def dataset(
     alone; send the arguments elsewhere instead of the dataset.
 
     Args:
-        source, keys, filesystem, storage_options, aad, root, context, allow_plaintext: See
-            :func:`read_table`, and its errors.
+        source, keys, filesystem, storage_options, aad, root, context, allow_plaintext, aad_prefix,
+            kms, raw_keys: See :func:`read_table`, and its errors.
     """
-    files, made = _dataset(
-        source, keys, filesystem, storage_options, aad, root, context, allow_plaintext
+    reading = Reading(
+        keys, storage_options, aad, root, context, aad_prefix=aad_prefix, kms=kms, raw_keys=raw_keys
     )
+    files, made = _dataset(source, reading, filesystem, allow_plaintext)
     refused = {name for file in files for name in file.denied()}
     kept = [each for each in made.schema if each.name not in refused]
     if len(kept) == len(made.schema):
@@ -246,20 +158,13 @@ def dataset(
 
 
 def _dataset(
-    source: places.Location,
-    keys: Keys,
-    filesystem: Any,
-    storage_options: Mapping[str, Any] | None,
-    aad: str | None,
-    root: str | os.PathLike[str] | None,
-    context: Mapping[str, str] | None,
-    allow_plaintext: bool,
-) -> tuple[list[_File], ds.Dataset]:
-    table = as_table(keys)
+    source: places.Location, reading: Reading, filesystem: Any, allow_plaintext: bool
+) -> tuple[list[File], ds.Dataset]:
+    if reading.kms is None and reading.raw_keys is None:
+        reading = replace(reading, keys=reading.table())  # one for all files
     if not isinstance(source, (str, os.PathLike)):
-        binding = binding_for_reading(None, aad, None, context)
-        return _of_object(_File(source, table, binding, allow_plaintext))
-    base = places.place(source, filesystem, storage_options)
+        return _of_object(File(source, reading, allow_plaintext))
+    base = places.place(source, filesystem, reading.storage_options)
     info = base.fs.get_file_info(base.path)
     if info.type == pafs.FileType.NotFound:
         raise FileNotFoundError(2, "No such file or directory", base.name)
@@ -269,15 +174,7 @@ def _dataset(
         found = _below(base)
         if not found:
             raise FileNotFoundError(2, "No Parquet files in", base.name)
-    files = [
-        _File(
-            each,
-            table,
-            binding_for_reading(each.name, aad, root, context),
-            allow_plaintext,
-        )
-        for each, _ in found
-    ]
+    files = [File(each, reading, allow_plaintext) for each, _ in found]
     partitioning = _partitioning([folder for _, folder in found])
     schema = files[0].schema()
     expressions: list[Any] = [None] * len(files)
@@ -288,12 +185,15 @@ def _dataset(
     return files, ds.FileSystemDataset(fragments, schema, ds.ParquetFileFormat(), base.fs)
 
 
-def _of_object(file: _File) -> tuple[list[_File], ds.Dataset]:
+def _of_object(file: File) -> tuple[list[File], ds.Dataset]:
     """A file object is read into memory's scanner as it is."""
-    parquet = pq.ParquetFile(file.file, decryption_properties=file.properties)
+    parquet = file.parquet()
     denied = file.denied()
     names = [name for name in parquet.schema_arrow.names if name not in denied]
-    table = parquet.read(columns=names)
+    try:
+        table = parquet.read(columns=names)
+    except (OSError, pa.ArrowException) as error:
+        raise told_by(error, [file]) from error
     schema = parquet.schema_arrow
     for index, each in enumerate(schema):
         if each.name in denied:
@@ -381,30 +281,3 @@ def _filtered(filters: Any, schema: pa.Schema) -> list[str]:
         return [name for name in schema.names if name in text]
     groups = filters if filters and isinstance(filters[0], list) else [filters]
     return [str(condition[0]) for group in groups for condition in group]
-
-
-def _told(error: Exception, files: Sequence[_File]) -> Exception:
-    for file in files:
-        if file.client is not None and file.client.failure is not None:
-            return told(error, file.client.failure, file.name)
-    return told(error, None, "")
-
-
-def told(error: Exception, failure: EnvelopeError | None, name: str) -> Exception:
-    """pyarrow's error as one of ours: the key's own (``failure``), or what its text says."""
-    if failure is not None:
-        return _with_path(failure, name)
-    text = str(error)
-    if "ecrypt" in text or "AesDecrypt" in text or "GCM" in text:
-        return Tampered(f"a part of the file does not open with its key: {text[:200]}")
-    if "ncryption" in text:
-        return UnsupportedFormat(text[:200])
-    return error
-
-
-def _with_path(error: EnvelopeError | None, name: str) -> EnvelopeError:
-    if error is None:
-        return UnsupportedFormat("the footer's key is unknown", path=name)
-    if error.path is None:
-        error.path = name
-    return error

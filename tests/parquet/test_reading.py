@@ -119,16 +119,16 @@ def test_a_plain_file_is_refused_unless_allowed(tmp_path: Path, analyst: KeyRing
 def test_a_file_that_is_replaced_by_a_plain_one_in_between_is_refused(
     people: Path, owner: KeyRing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from envelope_parquet import reading
+    from envelope_parquet import scanning
 
-    real = reading._File.expect_to_be_read
+    real = scanning.File.expect_to_be_read
 
-    def late(file: reading._File) -> None:
+    def late(file: scanning.File) -> None:
         pq.write_table(PEOPLE, people.with_suffix(".tmp"))
         os.replace(people.with_suffix(".tmp"), people)
         real(file)
 
-    monkeypatch.setattr(reading._File, "expect_to_be_read", late)
+    monkeypatch.setattr(scanning.File, "expect_to_be_read", late)
     with pytest.raises(NotEncrypted):
         read_table(people, owner)
 
