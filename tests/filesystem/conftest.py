@@ -115,6 +115,14 @@ def seaweed_server() -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
+def gcs_server() -> Iterator[dict[str, Any]]:
+    # Else gcsfs asks first, for a minute and by gRPC, what kind of bucket it is.
+    os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
+    with servers.gcs() as options:
+        yield options
+
+
+@pytest.fixture(scope="session")
 def sftp_server() -> Iterator[dict[str, Any]]:
     with servers.sftp() as options:
         yield options
@@ -130,7 +138,7 @@ def store(
 def make(
     kind: str, request: pytest.FixtureRequest, ring: envelope.KeyRing, tmp_path: Path
 ) -> Iterator[Store]:
-    """A store of one kind, of STORES or seaweed or sftp; gone afterwards."""
+    """A store of one kind, of STORES, seaweed, gcs, or sftp; gone afterwards."""
     name = f"t{os.getpid()}-{next(_names)}-{uuid.uuid4().hex[:8]}"
     if kind == "local":
         made = Store("file", str(tmp_path / "lake"), {"auto_mkdir": True}, ring)
@@ -142,6 +150,9 @@ def make(
         made.raw.call_s3("create_bucket", Bucket=made.root)
     elif kind == "azure":
         made = Store("abfs", name, request.getfixturevalue("azure_server"), ring)
+        made.raw.mkdir(made.root)
+    elif kind == "gcs":
+        made = Store("gs", name, request.getfixturevalue("gcs_server"), ring)
         made.raw.mkdir(made.root)
     elif kind == "sftp":
         made = Store("sftp", str(tmp_path / "lake"), request.getfixturevalue("sftp_server"), ring)
@@ -156,7 +167,7 @@ def make(
     if kind == "memory":
         for path in made.raw.find(made.root):
             made.raw.rm_file(path)
-    elif kind in ("s3", "seaweed", "azure"):
+    elif kind in ("s3", "seaweed", "gcs", "azure"):
         made.raw.invalidate_cache()
         made.raw.rm(made.root, recursive=True)
 

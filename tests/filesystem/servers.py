@@ -168,6 +168,23 @@ def _azurite_program() -> str:
 
 
 @contextmanager
+def gcs() -> Iterator[dict[str, Any]]:
+    """Google Cloud Storage as gcp-storage-emulator plays it, in memory."""
+    program = Path(sys.executable).parent / "gcp-storage-emulator"
+    if not program.exists():
+        lacking("the program gcp-storage-emulator is not installed")
+    (port,) = free_ports(1)
+    with tempfile.TemporaryDirectory(prefix="envelope-gcs-") as folder:
+        where = ["--host=127.0.0.1", f"--port={port}", "--in-memory"]
+        with process([str(program), "start", *where], folder, port):
+            yield {
+                "endpoint_url": f"http://127.0.0.1:{port}",
+                "token": "anon",
+                "project": "envelope",
+            }
+
+
+@contextmanager
 def sftp() -> Iterator[dict[str, Any]]:
     """OpenSSH's own server, with a key and a configuration of its own."""
     daemon = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
