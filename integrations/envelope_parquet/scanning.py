@@ -119,7 +119,7 @@ class File:
         """The file as a part of a dataset, with its own properties."""
         properties = self.properties
         if isinstance(self.client, kms.Client):
-            # pyarrow remembers the KEKs of double wrapping: a scan must not find those of the probe.
+            # pyarrow keeps KEKs of double wrapping, and a scan has to ask: see check_was_read.
             properties = kms.asking(self.client)
         options = ds.ParquetFragmentScanOptions(decryption_properties=properties)
         parquet = ds.ParquetFileFormat(default_fragment_scan_options=options)
