@@ -48,6 +48,7 @@ class Explained:
         result: What ``KeyRing.from_config`` takes; without ``encrypt_to`` if nobody names keys.
         files: The defaults of the section ``[files]``.
         mounts: The sections ``[mount.NAME]`` by name; the first source that has one has all of it.
+        parquet: ``aliases`` and ``policies`` of ``[parquet]``, of the source whose keys count.
         origins: Source of each value by its dotted name, such as ``limits.kek_age``.
         sources: All places that were looked into, the strongest first.
         profile: The profile that was asked for.
@@ -57,6 +58,7 @@ class Explained:
     result: dict[str, Any]
     files: dict[str, Any]
     mounts: dict[str, dict[str, Any]]
+    parquet: dict[str, Any]
     origins: dict[str, str]
     sources: tuple[Source, ...]
     profile: str | None
@@ -201,9 +203,13 @@ class Merger:
         files = self.sections.pop("files", {})
         limits = self.sections.pop("limits", {})
         mounts = self.sections.pop("mount", {})
-        result = {**(self.keys or {}), "limits": limits, "settings": self.sections}
+        keys = dict(self.keys or {})
+        parquet = keys.pop("parquet", {})
+        result = {**keys, "limits": limits, "settings": self.sections}
         sources, notices = tuple(self.sources), tuple(self.notices)
-        return Explained(result, files, mounts, self.origins, sources, self.profile, notices)
+        return Explained(
+            result, files, mounts, parquet, self.origins, sources, self.profile, notices
+        )
 
 
 def _keys_of_environment(text: str) -> dict[str, Any]:

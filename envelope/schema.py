@@ -45,9 +45,12 @@ KEY_NAMES = (
     "aliases",
     "sign_with",
     "require_signed",
+    "parquet",
 )
+PARQUET_NAMES = ("aliases", "policies")
 FILE_OPTIONS = ("threads", "durable", "suffix")
 _PATH_OPTION = re.compile(r"(?:file|folder|path|store)\Z")
+_ALIAS = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 _COMMAND_OPTION = re.compile(r"command\Z")
 
 
@@ -56,7 +59,7 @@ class Layer:
     """What a file says at its top, or in one of its profiles.
 
     ``keys`` is ``None`` or all of encrypt_to, decrypt_with, required_context
-    and aliases, with sign_with and require_signed where given; ``sections``
+    and aliases, with sign_with, require_signed and parquet where given; ``sections``
     has the other settings: limits, files, and those of drivers by scheme.
     """
 
@@ -259,7 +262,38 @@ def check_keys(given: Mapping[str, Any], folder: str) -> dict[str, Any] | None:
         raise ConfigurationError("aliases must be a table of old and new key names")
     keys["required_context"] = list(dict.fromkeys(required))
     keys["aliases"] = {_key(old, folder): _key(new, folder) for old, new in aliases.items()}
-    return keys | _signers(given, folder)
+    parquet = {"parquet": _parquet(given["parquet"], folder)} if "parquet" in given else {}
+    return keys | _signers(given, folder) | parquet
+
+
+def _parquet(given: Any, folder: str) -> dict[str, Any]:
+    """Names of keys in Parquet files, and column policies, whose options the package checks."""
+    tables = {name: given[name] for name in given} if isinstance(given, dict) else {"": given}
+    for name, table in tables.items():
+        if name not in PARQUET_NAMES or not isinstance(table, dict):
+            raise ConfigurationError(
+                f"parquet has the tables {' and '.join(PARQUET_NAMES)}, and nothing else"
+            )
+    aliases: dict[str, list[str]] = {}
+    for name, keys in tables.get("aliases", {}).items():
+        if not _ALIAS.match(name):
+            raise ConfigurationError(
+                f"parquet: {name!r} cannot name a key in a Parquet file",
+                next_step="An alias has 1 to 128 of the characters A-Z a-z 0-9 . _ -",
+            )
+        try:
+            aliases[name] = _distinct_keys(_texts(keys, "it"), folder)
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"parquet.aliases.{name}: {error.message}", next_step=error.next_step
+            ) from None
+        if not aliases[name]:
+            raise ConfigurationError(f"parquet.aliases.{name} names no key")
+    policies = tables.get("policies", {})
+    for name, policy in policies.items():
+        if not isinstance(policy, dict) or not _is_plain(policy):
+            raise ConfigurationError(f"parquet.policies.{name} must be a table of texts and lists")
+    return {"aliases": aliases, "policies": policies}
 
 
 def _signers(given: Mapping[str, Any], folder: str) -> dict[str, Any]:

@@ -37,6 +37,8 @@ def show(out: Output) -> None:
         },
         **{f"files.{name}": value for name, value in found.files.items()},
     }
+    if found.parquet:
+        values["parquet"] = found.parquet
     shown = [
         (f"{name} = {json.dumps(value)}", f"from {found.origins[name]}")
         for name, value in values.items()

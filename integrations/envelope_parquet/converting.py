@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -16,14 +16,14 @@ from envelope.sinks import publishing
 from envelope.sources import OnProgress
 from envelope.urls import is_url
 from envelope_parquet import footer, places
-from envelope_parquet.keytable import Keys
+from envelope_parquet.keytable import Keys, as_table
 from envelope_parquet.opened import Reading
 from envelope_parquet.places import Front, Location
 from envelope_parquet.policy import ColumnPolicy
 from envelope_parquet.scanning import File, told_by, with_path
 from envelope_parquet.writing import ParquetWriter
 
-__all__ = ["Converted", "decrypt", "encrypt", "reencrypt"]
+__all__ = ["Converted", "check_policy", "decrypt", "encrypt", "reencrypt"]
 
 _ENCODINGS = (
     "DELTA_BINARY_PACKED",
@@ -56,6 +56,7 @@ def encrypt(
     overwrite: bool = True,
     durable: bool = True,
     on_progress: OnProgress | None = None,
+    target_options: Mapping[str, Any] | None = None,
     **where: Any,
 ) -> Converted:
     """Write a plain Parquet file as one with column keys.
@@ -72,6 +73,7 @@ def encrypt(
         overwrite: Whether ``target`` may be replaced.
         durable: Whether a local file is synced to its disk before it is published.
         on_progress: Called with the rows written, and those in all.
+        target_options: Passed to fsspec for the URL of ``target``; ``None`` for those of ``where``.
         where: ``storage_options``, ``aad``, ``root``, ``context``: see :class:`ParquetWriter`. And
             ``aad_prefix``, ``kms``, ``raw_keys`` for sources of others: see :class:`Reading`.
 
@@ -82,7 +84,8 @@ def encrypt(
     _refuse_same(source, target)
     reading, write = Reading(keys, **where), {"overwrite": overwrite, "durable": durable}
     with _opened_plain(source, reading) as file:
-        return _encrypted(file, target, policy, reading, write, on_progress)
+        to = _writing(reading, target_options)
+        return _encrypted(file, target, policy, to, write, on_progress)
 
 
 def decrypt(
@@ -93,13 +96,14 @@ def decrypt(
     overwrite: bool = True,
     durable: bool = True,
     on_progress: OnProgress | None = None,
+    target_options: Mapping[str, Any] | None = None,
     **where: Any,
 ) -> Converted:
     """Write a Parquet file with column keys as a plain one, where every column opens.
 
     Args:
         target: A path or URL. ``envelope::…`` encrypts it there as a whole, without column keys.
-        source, keys, overwrite, durable, on_progress, where: See :func:`encrypt`.
+        source, keys, overwrite, durable, on_progress, target_options, where: See :func:`encrypt`.
 
     Raises:
         NotEncrypted: The source has no column keys.
@@ -107,7 +111,7 @@ def decrypt(
     """
     _refuse_same(source, target)
     with _opened(source, reading := Reading(keys, **where)) as file:
-        options = _options(target, reading)
+        options = _options(target, _writing(reading, target_options))
         sink = places.sink(target, None, options, overwrite=overwrite, durable=durable)
         with publishing(sink):
             plain = pa.PythonFile(Front(sink), mode="w")
@@ -125,13 +129,15 @@ def reencrypt(
     overwrite: bool = True,
     durable: bool = True,
     on_progress: OnProgress | None = None,
+    target_options: Mapping[str, Any] | None = None,
     **where: Any,
 ) -> Converted:
     """Write a file with column keys anew under fresh data keys: that revokes, as a rewrap does not.
 
     Args:
         target: A path or URL; ``None`` to replace the file.
-        source, policy, keys, overwrite, durable, on_progress, where: See :func:`encrypt`.
+        source, policy, keys, overwrite, durable, on_progress, target_options, where: See
+            :func:`encrypt`.
 
     Raises:
         NotEncrypted: The source has no column keys.
@@ -140,7 +146,24 @@ def reencrypt(
     reading, write = Reading(keys, **where), {"overwrite": overwrite, "durable": durable}
     with _opened(source, reading) as file:
         into = source if target is None else target
-        return _encrypted(file, into, policy, reading, write, on_progress)
+        to = _writing(reading, target_options)
+        return _encrypted(file, into, policy, to, write, on_progress)
+
+
+def check_policy(
+    source: Location, policy: ColumnPolicy, keys: Keys, options: Mapping[str, Any] | None = None
+) -> None:
+    """Look whether :func:`encrypt` would take a file: it is plain, and the policy fits its schema.
+
+    Args:
+        source, policy, keys: See :func:`encrypt`.
+        options: Passed to fsspec for a URL.
+
+    Raises:
+        ConfigurationError: See :func:`encrypt`. No key was called.
+    """
+    with _opened_plain(source, Reading(storage_options=options)) as file:
+        policy.assign(file.parquet.schema_arrow, as_table(keys))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +207,11 @@ def _opened_plain(source: Location, reading: Reading) -> Iterator[_Source]:
     with place.fs.open_input_file(place.path) as file:
         _refuse_encrypted(file, place.name)
         yield _Source(place.name, pq.ParquetFile(file), None)
+
+
+def _writing(reading: Reading, options: Mapping[str, Any] | None) -> Reading:
+    """What holds for the target."""
+    return reading if options is None else replace(reading, storage_options=options)
 
 
 def _options(location: Location, reading: Reading) -> Mapping[str, Any] | None:

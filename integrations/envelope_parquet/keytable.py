@@ -8,13 +8,14 @@ arguments and key ring, and never by the file (docs/parquet.md, "Aliases").
 from __future__ import annotations
 
 import math
+import os
 import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from envelope import keyurl, runtime
+from envelope import config, keyurl, runtime
 from envelope.caches import Cache
 from envelope.errors import ConfigurationError, EnvelopeError, UntrustedKey
 from envelope.keyurl import KeyName
@@ -99,7 +100,7 @@ class KeyTable:
 
     Args:
         keys: A key ring, or what makes one (:func:`envelope.ring.as_ring`). Its trusted keys are
-            known by their generated names.
+            known by their generated names. ``None``: those of the configuration, with its aliases.
         aliases: By its name in files, a key; or several: the KEK is wrapped to all of them, and
             each may open it. An alias is trusted as if it stood in ``decrypt_with``.
 
@@ -119,6 +120,11 @@ class KeyTable:
         if isinstance(keys, KeyTable):
             given.update(keys.aliases)
             keys = keys.ring
+        elif keys is None:
+            found = config.use()
+            given.update(_configured(found))
+            # Where no keys are configured, resolve() raises and says where it looked.
+            keys = found.result if "encrypt_to" in found.result else config.resolve()
         self.ring: KeyRing = as_ring(keys)
         for alias, key in (aliases or {}).items():
             if not _ALIAS.match(alias):
@@ -131,6 +137,22 @@ class KeyTable:
         self._names = _by_alias(self.ring, given)
         self._identity = repr(self.ring)
         self.identity = repr(self)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str] | None = None, profile: str | None = None
+    ) -> KeyTable:
+        """The keys and aliases of the configuration (docs/configuration.md).
+
+        Args:
+            path: A configuration file that is looked into before the usual places.
+            profile: The part of it to use.
+
+        Raises:
+            ConfigurationError: There is none, or it is wrong.
+        """
+        ring = KeyRing.load(path, profile)
+        return cls(ring, aliases=_configured(config.explain(path, profile)))
 
     def alias_of(self, key: str) -> str:
         """The name in files of a key URL; an alias is itself.
@@ -227,6 +249,11 @@ def as_table(keys: Keys) -> KeyTable:
 
 def _again(ring: KeyRing, aliases: dict[str, tuple[str, ...]]) -> KeyTable:
     return KeyTable(ring, aliases=aliases)
+
+
+def _configured(found: config.Explained) -> dict[str, tuple[str, ...]]:
+    """The aliases that stand beside the keys of a configuration."""
+    return {name: tuple(keys) for name, keys in found.parquet.get("aliases", {}).items()}
 
 
 def _by_alias(ring: KeyRing, aliases: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from envelope import config
 from envelope.errors import ConfigurationError
 from envelope_parquet.keytable import KeyTable
 
-__all__ = ["TAG", "ColumnPolicy", "leaves"]
+__all__ = ["TAG", "ColumnPolicy", "from_config", "leaves"]
 
 TAG = b"envelope.key"
 ALGORITHMS = ("AES_GCM_V1", "AES_GCM_CTR_V1")
@@ -63,6 +66,22 @@ class ColumnPolicy:
             )
         if isinstance(self.require, str):
             raise ConfigurationError("require is a list of columns")
+
+    @classmethod
+    def load(
+        cls, name: str, path: str | os.PathLike[str] | None = None, profile: str | None = None
+    ) -> ColumnPolicy:
+        """The policy ``[parquet.policies.NAME]`` of the configuration (docs/configuration.md).
+
+        Args:
+            name: Which one.
+            path: A configuration file that is looked into before the usual places.
+            profile: The part of it to use.
+
+        Raises:
+            ConfigurationError: There is none of that name, or it has a mistake.
+        """
+        return from_config(config.explain(path, profile).parquet, name)
 
     @property
     def uniform(self) -> bool:
@@ -173,6 +192,37 @@ class ColumnPolicy:
                 next_step="Name the columns to encrypt: columns={KEY: [COLUMN]}.",
             )
         return groups
+
+
+def from_config(section: Mapping[str, Any], name: str) -> ColumnPolicy:
+    """A policy out of the section ``[parquet]`` of the configuration.
+
+    Args:
+        section: With ``policies`` by name.
+        name: Which one.
+
+    Raises:
+        ConfigurationError: There is none of that name, or it has a mistake.
+    """
+    policies = section.get("policies", {})
+    if name not in policies:
+        raise ConfigurationError(
+            f"the configuration has no column policy {name!r}",
+            next_step=f"There are: {', '.join(sorted(policies)) or 'none'}; "
+            f"see [parquet.policies.NAME] in docs/configuration.md.",
+        )
+    known = {each.name for each in fields(ColumnPolicy)}
+    given = policies[name]
+    for option in given:
+        if option not in known:
+            raise ConfigurationError(
+                f"column policy {name!r} has an unknown name {option!r}",
+                next_step=f"Known: {', '.join(sorted(known))}.",
+            )
+    try:
+        return ColumnPolicy(**given)
+    except (TypeError, AttributeError):
+        raise ConfigurationError(f"column policy {name!r} has no footer") from None
 
 
 def leaves(schema: pa.Schema) -> list[str]:

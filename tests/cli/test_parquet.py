@@ -207,3 +207,113 @@ def test_help_needs_no_pyarrow_and_a_command_without_it_says_what_to_install(
     status, text = run("parquet", "inspect", str(people))
     assert status == 2
     assert "pip install 'envelope-encryption[parquet]'" in text
+
+
+NAMES = ("--footer", "local:lake", "--column", "name=local:pii", "--require", "name")
+
+
+def test_a_plain_file_is_encrypted_by_column_and_decrypted(cli: Cli, people: Path) -> None:
+    plain = cli.folder / "plain.parquet"
+    pq.write_table(PEOPLE, plain, row_group_size=20)
+    (planned,) = cli.objects(
+        "parquet", "encrypt", plain, "--out", "x", "-n", *NAMES, *BOTH, schema="planned"
+    )
+    assert planned["target"] == "x"
+    assert not (cli.folder / "x").exists()
+    said = cli("parquet", "encrypt", "plain.parquet", "--out", "sealed.parquet", *NAMES, *BOTH)
+    assert said.out == "plain.parquet -> sealed.parquet (50 rows)\n"
+    access = envelope_parquet.access(cli.folder / "sealed.parquet", KeyRing("local:lake"))
+    assert access.denied == ("name",)
+    to = ("--out", "again.parquet")
+    (found,) = cli.objects(
+        "parquet", "decrypt", "sealed.parquet", *to, *BOTH, schema="parquet-converted"
+    )
+    assert (found["rows"], found["row_groups"]) == (50, 3)
+    assert pq.read_table(cli.folder / "again.parquet").equals(PEOPLE)
+    # An existing target, a missing key, a file of the wrong kind.
+    cli("parquet", "decrypt", "sealed.parquet", *to, *BOTH, status=2)
+    cli("parquet", "decrypt", "sealed.parquet", *to, "--force", *LAKE, status=3)
+    assert pq.read_table(cli.folder / "again.parquet").equals(PEOPLE)
+    cli("parquet", "decrypt", "plain.parquet", "--out", "y", *BOTH, status=4)
+    cli("parquet", "encrypt", "sealed.parquet", "--out", "y", *NAMES, *BOTH, status=2)
+    assert not (cli.folder / "y").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--out", "y"), "--footer KEY and --column PATH=KEY"),
+        (("--out", "y", "--footer", "local:lake", "--column", "nobody=local:pii"), "'nobody'"),
+        (("--out", "y", *NAMES, "--require", "id"), "column id is required"),
+        (("--out", "y", *NAMES, "--policy", "people"), "leave the other options out"),
+        (("--out", "y", "--policy", "people"), "no column policy 'people'"),
+        (NAMES, "--out"),
+        (("--out", "-", *NAMES), "pipe"),
+    ],
+)
+def test_a_policy_that_does_not_fit_is_told_before_anything_is_written(
+    cli: Cli, people: Path, given: tuple[str, ...], said: str
+) -> None:
+    pq.write_table(PEOPLE, cli.folder / "plain.parquet")
+    for more in ((), ("--dry-run",)):
+        result = cli("parquet", "encrypt", "plain.parquet", *given, *more, *BOTH, status=2)
+        assert said in result.err
+    assert not (cli.folder / "y").exists()
+
+
+def test_folders_are_converted_under_their_names(cli: Cli, people: Path) -> None:
+    for year in ("2024", "2025"):
+        (cli.folder / "plain" / f"year={year}").mkdir(parents=True)
+        pq.write_table(PEOPLE, cli.folder / "plain" / f"year={year}" / "part.parquet")
+    (cli.folder / "plain" / "readme.txt").write_text("no Parquet file")
+    bound = ("--bind-path", "lake")
+    said = cli("parquet", "encrypt", "-r", "plain", "--out", "lake", *NAMES, *bound, *BOTH)
+    assert "encrypted 2 files" in said.out
+    assert sorted(path.name for path in (cli.folder / "lake").iterdir()) == [
+        "year=2024",
+        "year=2025",
+    ]
+    ring = KeyRing(["local:lake", "local:pii"])
+    lake = cli.folder / "lake"
+    assert len(envelope_parquet.read_table(lake, ring, root=lake)) == 100
+    before = (lake / "year=2024" / "part.parquet").read_bytes()
+    anew = cli("parquet", "reencrypt", "-r", "lake", "--footer", "local:pii", *bound, *BOTH)
+    assert "encrypted anew 2 files" in anew.out
+    assert (lake / "year=2024" / "part.parquet").read_bytes() != before
+    cli("parquet", "verify", "-r", "lake", "--bind-path", "lake", "--key", "local:pii")
+    cli("parquet", "decrypt", "-r", "lake", "--out", "back", "--jobs", "2", *BOTH)
+    assert len(pq.read_table(cli.folder / "back" / "year=2025" / "part.parquet")) == 50
+    # One that fails does not keep the others.
+    (lake / "year=2024" / "part.parquet").write_bytes(b"PAR1 and no more of it PAR1")
+    cli("parquet", "decrypt", "-r", "lake", "--out", "more", *BOTH, status=1)
+    assert (cli.folder / "more" / "year=2025" / "part.parquet").exists()
+
+
+def test_files_with_raw_keys_are_decrypted(cli: Cli, people: Path) -> None:
+    properties = pe.create_encryption_properties(b"k" * 32)
+    pq.write_table(PEOPLE, cli.folder / "raw.parquet", encryption_properties=properties)
+    keys = {"": base64.b64encode(b"k" * 32).decode()}
+    (cli.folder / "keys.json").write_text(json.dumps(keys))
+    cli("parquet", "decrypt", "raw.parquet", "--out", "p.parquet", "--raw-keys", "keys.json")
+    assert pq.read_table(cli.folder / "p.parquet").equals(PEOPLE)
+
+
+def test_policies_and_aliases_come_from_the_configuration(cli: Cli, people: Path) -> None:
+    pq.write_table(PEOPLE, cli.folder / "plain.parquet")
+    (cli.folder / "envelope.toml").write_text(
+        'keys = ["local:lake"]\n[parquet.aliases]\nsecret = "local:pii"\n'
+        '[parquet.policies.people]\nfooter = "local:lake"\ncolumns = {secret = ["name"]}\n'
+        '[parquet.policies.wrong]\nfooter = "local:lake"\ncolumn = {secret = ["name"]}\n'
+        "[parquet.policies.none]\n"
+    )
+    config = ("--config", "envelope.toml")
+    cli("parquet", "encrypt", "plain.parquet", "--out", "x", "--policy", "people", *config)
+    said = cli("parquet", "access", "x", *config)
+    assert "name      secret      yes" in said.out
+    # Keys of options do not go with the configuration's aliases.
+    assert "secret      no" in cli("parquet", "access", "x", *BOTH, *config).out
+    for name in ("wrong", "none"):
+        cli("parquet", "encrypt", "plain.parquet", "--out", "y", "--policy", name, status=2)
+    (shown,) = cli.objects("config", "show", *config, schema="config")
+    assert shown["parquet"]["aliases"] == {"secret": ["local:pii"]}
+    assert "parquet" in cli("config", "show", *config).out

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import pytest
 
+import envelope_parquet
 from envelope.errors import ConfigurationError, UntrustedKey
 from envelope.ring import KeyRing
-from envelope_parquet import KeyTable
+from envelope_parquet import ColumnPolicy, KeyTable
 from envelope_parquet.keytable import generated
-from tests.parquet.conftest import Rings
+from tests.parquet.conftest import PEOPLE, Rings
 
 
 @pytest.mark.parametrize(
@@ -78,3 +80,70 @@ def test_a_table_pickles_and_compares_as_its_configuration(rings: Rings) -> None
     assert hash(again) == hash(table)
     assert again.aliases == table.aliases
     assert table != KeyTable(rings("local:lake"))
+
+
+CONFIGURATION = """
+keys = ["local:lake"]
+[parquet.aliases]
+people = ["local:pii", "local:lake"]
+[parquet.policies.people]
+footer = "local:lake"
+columns = { people = ["name"] }
+require = ["name"]
+[profile.auditor]
+keys = ["local:lake"]
+"""
+
+
+@pytest.fixture
+def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The configuration of this user."""
+    path = tmp_path / "envelope.toml"
+    path.write_text(CONFIGURATION)
+    monkeypatch.setenv("ENVELOPE_CONFIG", str(path))
+    return path
+
+
+def test_aliases_come_from_the_configuration_with_its_keys(configured: Path) -> None:
+    assert KeyTable().aliases == {"people": ("local:pii", "local:lake")}
+    assert KeyTable().for_reading("people", ()).decrypt_with == ("local:pii", "local:lake")
+    assert KeyTable(aliases={"x": "local:x"}).aliases.keys() == {"people", "x"}
+    assert KeyTable.load(configured) == KeyTable() == pickle.loads(pickle.dumps(KeyTable()))
+
+
+def test_they_do_not_go_with_other_keys_than_the_configurations(
+    configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for table in (
+        KeyTable("local:lake"),
+        KeyTable(KeyRing.load()),
+        KeyTable.load(configured, "auditor"),
+    ):
+        assert table.aliases == {}
+        with pytest.raises(UntrustedKey):
+            table.for_reading("people", ())
+    monkeypatch.setenv("ENVELOPE_KEYS", "local:other")
+    assert KeyTable.load().aliases == {}
+
+
+def test_a_file_is_written_and_read_by_what_the_configuration_says(
+    configured: Path, tmp_path: Path
+) -> None:
+    policy = ColumnPolicy.load("people")
+    assert policy == ColumnPolicy(
+        footer="local:lake", columns={"people": ["name"]}, require=["name"]
+    )
+    assert policy.assign(PEOPLE.schema, KeyTable())["people"] == ["name"]
+    with pytest.raises(ConfigurationError, match="no column policy 'others'"):
+        ColumnPolicy.load("others")
+
+
+def test_without_any_key_it_says_where_it_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ENVELOPE_CONFIG", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_DIRS", str(tmp_path))
+    with pytest.raises(ConfigurationError, match="no key is configured"):
+        envelope_parquet.read_table(tmp_path)

@@ -33,6 +33,7 @@ __all__ = [
     "raw_keys",
     "run",
     "verb_of",
+    "wanted",
 ]
 
 Paths = Annotated[
@@ -85,8 +86,11 @@ class ParquetOptions:
     ] = None
 
     def table(self, keys: KeyOptions, out: Output) -> KeyTable:
-        """The key ring of the options, with its names."""
-        return KeyTable(keys.ring(out), aliases=pairs(self.alias, "--alias"))
+        """The key ring of the options with its names; the configuration's go with its keys."""
+        aliases: dict[str, Any] = {}
+        if not (keys.key or keys.encrypt_to or keys.trust):
+            aliases |= out.configuration().parquet.get("aliases", {})
+        return KeyTable(keys.ring(out), aliases=aliases | pairs(self.alias, "--alias"))
 
     def reading(self, context: ContextOptions) -> dict[str, Any]:
         """As the verbs take it."""
@@ -174,7 +178,7 @@ def run(
     stores = stores_of(out, files, [*paths])
 
     def found() -> Any:
-        return inputs(paths, recursive=files.recursive, wanted=_wanted, stores=stores, select=files)
+        return inputs(paths, recursive=files.recursive, wanted=wanted, stores=stores, select=files)
 
     def one(item: Input, on_progress: OnProgress) -> Callable[[], None]:
         options = stores.options(item.path) if item.place is not None else None
@@ -185,7 +189,8 @@ def run(
         return each(out, found(), one, bar=bar, several=several, jobs=files.jobs)
 
 
-def _wanted(item: Input) -> Skipped | None:
+def wanted(item: Input) -> Skipped | None:
+    """What a file is passed over for that does not begin as a Parquet file does."""
     if item.place is not None:
         begins = start_of(item.place.store, item.place.path, 4)
     else:
