@@ -8,7 +8,7 @@ from typing import Any
 
 from envelope.errors import EnvelopeError
 from envelope.jose import b64u_encode
-from envelope_parquet import material, wrapping
+from envelope_parquet import material, vaultkeys, wrapping
 from envelope_parquet.footer import Chunk
 from envelope_parquet.keychain import is_ours
 from envelope_parquet.material import Material
@@ -30,7 +30,8 @@ class KeyMetadata:
             ``other`` (bytes of the program that wrote it), or ``unreadable``.
         alias: The master key's name in the file.
         internal: The key material is in the file itself, not beside it.
-        recipients: Kid and algorithm of the master keys that open it, as the file says.
+        recipients: Kid and algorithm of the master keys that open it, as the file says; of key
+            material for Spark, the version of the key that ``alias`` stands for.
         kek_id: Of the KEK of a key ring, or of Parquet's key tools.
         context: What the key is bound to.
         said: For ``other``, its first bytes, escaped; for ``unreadable``, what is wrong.
@@ -146,10 +147,14 @@ def _key(file: Opened, metadata: bytes | None) -> KeyMetadata:
 
 def _material(found: Material, internal: bool) -> KeyMetadata:
     alias = found.master_key
-    if found.double_wrapped:
-        return KeyMetadata("pkmt1-double", alias, internal, kek_id=found.kek_id)
-    if not is_ours(found.wrapped_dek):
-        return KeyMetadata("pkmt1", alias, internal)
+    text = found.wrapped_dek if found.wrapped_kek is None else found.wrapped_kek
+    if found.double_wrapped or not is_ours(text):
+        kind = "pkmt1-double" if found.double_wrapped else "pkmt1"
+        recipients: tuple[tuple[str, str], ...] = ()
+        if vaultkeys.is_vault_key(text):
+            under = vaultkeys.parse(text)
+            recipients = ((under.version, under.alg),)
+        return KeyMetadata(kind, alias, internal, recipients, found.kek_id)
     wrapped = wrapping.parse(found.wrapped_dek)
     return KeyMetadata(
         "envelope",

@@ -20,6 +20,7 @@ from envelope_parquet import interop, vaultkeys, wrapping
 from envelope_parquet.binding import Binding
 from envelope_parquet.interop import OURS, Form, Written
 from envelope_parquet.keytable import KeyTable, Opened
+from envelope_parquet.places import Place
 from envelope_parquet.policy import ColumnPolicy
 
 __all__ = ["Client", "configuration", "decryption", "encryption"]
@@ -165,12 +166,18 @@ def decryption(table: KeyTable, binding: Binding) -> tuple[Any, Client]:
     return asking(client), client
 
 
-def asking(client: Client) -> Any:
-    """``FileDecryptionProperties`` that have no key yet: pyarrow keeps KEKs in them."""
+def asking(client: Client, place: Place | None = None) -> Any:
+    """``FileDecryptionProperties`` that have no key yet: pyarrow keeps KEKs in them.
+
+    Args:
+        client: Is asked for keys.
+        place: Of the file, beside which pyarrow looks for key material that it has not in itself.
+    """
     factory = pe.CryptoFactory(lambda _connection: client)
+    beside = {} if place is None else {"parquet_file_path": place.path, "filesystem": place.fs}
     # The vault's address in the file is never used, whoever wrote it.
     return factory.file_decryption_properties(
-        pe.KmsConnectionConfig(), pe.DecryptionConfiguration(read_kms_url=False)
+        pe.KmsConnectionConfig(), pe.DecryptionConfiguration(read_kms_url=False), **beside
     )
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import pyarrow.dataset as ds
 import pyarrow.parquet.encryption as pe
 
-from envelope.errors import EnvelopeError, NotEncrypted, UnsupportedFormat
+from envelope.errors import EnvelopeError, NotEncrypted
 from envelope.secret import Secret
-from envelope_parquet import footer, kms, material, places
+from envelope_parquet import external, footer, kms, places
 from envelope_parquet.binding import Binding, binding_for_reading
 from envelope_parquet.interop import Form, prepare
 from envelope_parquet.interop import factory as shared_factory
 from envelope_parquet.keytable import Keys, as_table
+from envelope_parquet.opened import Reading
 from envelope_parquet.policy import ColumnPolicy
 from envelope_parquet.probing import access
 
@@ -65,7 +66,11 @@ def decryption_properties(
     if found.footer.error is not None:
         raise found.footer.error
     kms.warn_of(found.algorithm, found.name)
-    return kms.decryption(table, binding_for_reading(location, aad, root, context))[0]
+    client = kms.Client(table, binding=binding_for_reading(location, aad, root, context))
+    place = None
+    if isinstance(location, (str, os.PathLike)):
+        place = places.place(location, filesystem, storage_options)
+    return kms.asking(client, place)
 
 
 def dataset_encryption(
@@ -143,24 +148,20 @@ def data_keys(
         NotEncrypted: There are none.
         AccessDenied, UntrustedKey, ContextMismatch, …: The footer's key cannot be used.
     """
-    client = kms.Client(as_table(keys), binding=binding_for_reading(location, aad, root, context))
-
-    def opened(metadata: bytes) -> Secret:
-        found = material.parse(metadata)
-        if isinstance(found, material.Reference):
-            raise UnsupportedFormat("its key material is in a file beside it")
-        return client.open(found.wrapped_dek, found.master_key)
-
     found = places.place(location, filesystem, storage_options)
+    reading = Reading(keys, storage_options, aad, root, context)
+    chain = reading.chain(location, external.reader(found))
     with found.fs.open_input_file(found.path) as file:
         end = footer.read(file.size(), lambda at, count: bytes(file.read_at(count, at)))
-    key = opened(end.key_metadata or b"")
+    key = chain.footer(end)
     end.prove(key)
     keys_found = {"": key}
     for chunk in end.columns:
         if chunk.own_key:
             try:
-                keys_found[chunk.path] = opened(chunk.key_metadata or b"")
+                opened = chain.column(chunk, lambda: key)
             except EnvelopeError:
                 continue  # denied: it is left out
+            if opened is not None:
+                keys_found[chunk.path] = opened
     return keys_found

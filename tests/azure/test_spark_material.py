@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,14 @@ from envelope.errors import (
     AlreadyExists,
     ConfigurationError,
     ContextMismatch,
+    KeyDisabled,
     KeyMismatch,
     OriginNotProven,
     UntrustedKey,
 )
 from envelope.ring import KeyRing
-from envelope_parquet import ColumnPolicy, KeyTable, footer
+from envelope.secret import Secret
+from envelope_parquet import ColumnPolicy, KeyTable, footer, vaultkeys
 from tests.azure.conftest import Azure
 
 PEOPLE = pa.table({"id": [1, 2], "name": ["Ada", "Grace"]})
@@ -320,9 +324,61 @@ def test_hadoop_properties_name_the_keys_and_no_secret(lake: Azure) -> None:
         envelope_parquet.hadoop_properties("local:other")
 
 
-def test_a_plain_reader_of_pyarrow_reads_it_with_a_kms_client_of_the_vault(
-    lake: Azure, tmp_path: Path
+@pytest.mark.parametrize("material", ["internal", "external"])
+def test_who_calls_pyarrow_or_another_program_reads_it_as_well(
+    lake: Azure, tmp_path: Path, material: str
 ) -> None:
-    path = write(lake, tmp_path / "people.parquet")
+    path = write(lake, tmp_path / "people.parquet", material=material)
     properties = envelope_parquet.decryption_properties(path, ring_of(lake))
-    assert pq.read_table(path, decryption_properties=properties).equals(PEOPLE)
+    with pq.ParquetFile(path, decryption_properties=properties) as file:
+        assert file.read().equals(PEOPLE)
+    keys = envelope_parquet.data_keys(path, ring_of(lake))
+    assert {name: len(key) for name, key in keys.items()} == {"": 32, "id": 32, "name": 32}
+    version = lake.client().get_key("lake").properties.version
+    assert envelope_parquet.inspect(path).footer.recipients == ((version, "RSA-OAEP-256"),)
+
+
+def test_symmetric_keys_of_a_managed_hsm(lake: Azure, tmp_path: Path) -> None:
+    hsm = lake.local.vault(f"hsm-{lake.vault.name}", suffix="managedhsm.azure.net")
+    lake.client(hsm.host).create_oct_key("lake", size=256, hardware_protected=True)
+    key, path = f"azurekeyvault://{hsm.host}/lake", tmp_path / "people.parquet"
+    policy = ColumnPolicy(key)
+    envelope_parquet.write_table(PEOPLE, path, keys=key, policy=policy, interop="spark")
+    assert material_of(path)["wrappedKEK"].startswith("A256KW.")
+    assert envelope_parquet.read_table(path, key).equals(PEOPLE)
+
+
+def test_threads_share_keks_and_calls(lake: Azure, tmp_path: Path) -> None:
+    before = len(lake.operations())
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(lambda i: write(lake, tmp_path / f"{i}.parquet"), range(16)))
+    assert sorted(lake.operations()[before:]) == ["get_key", "get_key"]
+    ring = ring_of(lake)
+    before = len(lake.operations())
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda p: envelope_parquet.read_table(p, ring).equals(PEOPLE), paths))
+    assert lake.operations()[before:] == ["unwrapkey", "unwrapkey"]
+
+
+def test_no_error_of_a_write_shows_a_kek(
+    lake: Azure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Secret] = []  # which no traceback shows
+    wrap = vaultkeys.wrap
+
+    def watched(ring: KeyRing, key: Secret) -> str:
+        made.append(key)
+        return wrap(ring, key)
+
+    monkeypatch.setattr(vaultkeys, "wrap", watched)
+    lake.client().update_key_properties("pii", enabled=False)
+    with pytest.raises(KeyDisabled) as failure:
+        write(lake, tmp_path / "people.parquet")
+    shown = "".join(
+        traceback.TracebackException.from_exception(failure.value, capture_locals=True).format()
+    )
+    assert made
+    assert list(tmp_path.iterdir()) == []
+    for key in made:
+        assert repr(key.reveal()) not in shown
+        assert key.reveal().hex() not in shown
