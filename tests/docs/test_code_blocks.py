@@ -73,7 +73,7 @@ def surroundings(page: Page) -> Iterator[dict[str, str]]:
                 "AZURE_STORAGE_CONNECTION_STRING": azure["connection_string"],
             }
         return
-    if not page.name.startswith(("docs/azure", "docs/column-keys")):
+    if not page.name.startswith(("docs/azure", "docs/column-keys", "docs/spark")):
         yield {}
         return
     with LocalKeyVault() as local:

@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def jar(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The client, built as its README says."""
+    """The client, built as docs/spark.md says."""
     build = tmp_path_factory.mktemp("client")
     arguments = [f"BUILD={build}", f"PYTHON={sys.executable}"]
     subprocess.run(["make", "-C", str(CLIENT), *arguments], check=True, stdout=subprocess.DEVNULL)
