@@ -1,4 +1,4 @@
-"""A block blob of Azure, rewrapped: one block for the header, and the list of blocks."""
+"""A block blob of Azure, rewrapped: one block for the new part, and the list of blocks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import string
 from typing import Any
 
 from envelope.errors import ConfigurationError
-from envelope.header import Header
+from envelope.replacing import Edit
 from envelope.sources import OnProgress
 from envelope_fsspec.calls import Calls
 from envelope_fsspec.rewrapping import Lost
@@ -19,15 +19,16 @@ __all__ = ["Blob"]
 
 _PIECE = 8 * 2**20
 _LOST = frozenset({"ConditionNotMet", "InvalidBlockList", "BlobNotFound", "InvalidRange"})
+_NAME = 6  # letters that leave enough names
 _LETTERS = string.ascii_lowercase + string.digits
 
 
 class Blob:
     """See :class:`envelope_fsspec.rewrapping.Place`, and the module.
 
-    Where the first block is the header, Put Block and Put Block List with If-Match replace
-    it, and no byte of the body moves. A blob that was put whole, or by another program, is
-    read and staged anew, with its header as a block for the next time.
+    Blocks that the new part does not touch stay: Put Block and Put Block List with If-Match
+    put it among them. What else its old blocks had is read and staged anew, all of a blob that was
+    put whole; the new part is a block of its own, so that the next time no other byte moves.
     https://learn.microsoft.com/rest/api/storageservices/put-block-list
     """
 
@@ -53,8 +54,8 @@ class Blob:
         piece: bytes = self._calls.wait(self._read, start, end)
         return piece
 
-    def replace(self, old: Header, new: Header, on_progress: OnProgress | None) -> None:
-        self._calls.wait(self._replace, old, new, on_progress)
+    def replace(self, edit: Edit, on_progress: OnProgress | None) -> None:
+        self._calls.wait(self._replace, edit, on_progress)
 
     async def _properties(self) -> Any:
         from azure.core.exceptions import ResourceNotFoundError
@@ -81,56 +82,73 @@ class Blob:
             raise
         return piece
 
-    async def _replace(self, old: Header, new: Header, on_progress: OnProgress | None) -> None:
+    async def _replace(self, edit: Edit, on_progress: OnProgress | None) -> None:
         try:
-            blocks = await self._header_staged(old, new)
-            if blocks is None:
-                blocks = await self._all_staged(old, new, on_progress)
+            blocks = await self._staged(edit, on_progress)
             await self._client.commit_block_list(
                 blocks, **(await self._described()), **self._unchanged()
             )
         except Exception as error:
-            if await self._is_there(new):
+            if await self._is_there(edit):
                 return  # only the answer was lost
             if _is_lost(error):
                 raise Lost from error
             raise
 
-    async def _header_staged(self, old: Header, new: Header) -> list[Any] | None:
-        """The new list of blocks; ``None`` if the header is no block of its own."""
-        from azure.storage.blob import BlobBlock
-
-        try:
-            blocks, _ = await self._client.get_block_list("committed")
-        except UnicodeDecodeError:
-            return None  # names of blocks that this client cannot say again
-        if not blocks or blocks[0].size != old.size or sum(b.size for b in blocks) != self._size:
-            return None
-        # The names of all blocks have to be of one length.
-        name = "".join(secrets.choice(_LETTERS) for _ in blocks[0].id)
-        await self._client.stage_block(name, new.raw, length=new.size)
-        return [BlobBlock(name), *(BlobBlock(block.id) for block in blocks[1:])]
-
     @property
     def _size(self) -> int:
         return int(self._found.size)
 
-    async def _all_staged(
-        self, old: Header, new: Header, on_progress: OnProgress | None
-    ) -> list[Any]:
+    async def _staged(self, edit: Edit, on_progress: OnProgress | None) -> list[Any]:
+        """The new list of blocks: what the new part does not touch stays where it is."""
         from azure.storage.blob import BlobBlock
 
-        token = secrets.token_hex(8)
-        names = [block_id(token, 0)]
-        await self._client.stage_block(names[0], new.raw, length=new.size)
-        for start in range(old.size, self._size, _PIECE):
-            end = min(start + _PIECE, self._size)
-            piece = await self._read(start, end)
-            names.append(block_id(token, len(names)))
-            await self._client.stage_block(names[-1], piece, length=len(piece))
+        old = await self._blocks()
+        before: list[str] = []
+        behind: list[str] = []
+        first, last = 0, self._size  # of what is staged
+        for block in old:
+            if first + block.size > edit.start:
+                break
+            before.append(block.id)
+            first += block.size
+        for block in reversed(old[len(before) :]):
+            if last - block.size < edit.stop:
+                break
+            behind.append(block.id)
+            last -= block.size
+        names = _Names([block.id for block in old])
+        made = [
+            *await self._pieces(names, first, edit.start, on_progress),
+            await self._stage(names, edit.new),
+            *await self._pieces(names, edit.stop, last, on_progress),
+        ]
+        return [BlobBlock(name) for name in (*before, *made, *reversed(behind))]
+
+    async def _blocks(self) -> list[Any]:
+        """The blocks that there are; none if they are not to be had one by one."""
+        try:
+            blocks, _ = await self._client.get_block_list("committed")
+        except UnicodeDecodeError:
+            return []  # names of blocks that this client cannot say again
+        known = sum(block.size for block in blocks) == self._size
+        return list(blocks) if known and all(len(block.id) >= _NAME for block in blocks) else []
+
+    async def _pieces(
+        self, names: _Names, first: int, last: int, on_progress: OnProgress | None
+    ) -> list[str]:
+        made = []
+        for start in range(first, last, _PIECE):
+            end = min(start + _PIECE, last)
+            made.append(await self._stage(names, await self._read(start, end)))
             if on_progress is not None:
                 on_progress(end, self._size)
-        return [BlobBlock(name) for name in names]
+        return made
+
+    async def _stage(self, names: _Names, data: bytes) -> str:
+        name = names.next()
+        await self._client.stage_block(name, data, length=len(data))
+        return name
 
     async def _described(self) -> dict[str, Any]:
         """What the blob is said to be, apart from its bytes and their checksum."""
@@ -146,12 +164,33 @@ class Blob:
             kept["encryption_scope"] = found.encryption_scope
         return kept
 
-    async def _is_there(self, new: Header) -> bool:
+    async def _is_there(self, edit: Edit) -> bool:
         try:
-            stream = await self._client.download_blob(offset=0, length=new.size)
-            return bool(await stream.readall() == new.raw)
+            stream = await self._client.download_blob(offset=edit.start, length=len(edit.new))
+            return bool(await stream.readall() == edit.new)
         except Exception:
             return False  # the first error says what is wrong
+
+
+class _Names:
+    """Names for new blocks: of one length with those that there are, as Azure wants it."""
+
+    def __init__(self, old: list[str]) -> None:
+        self._old = set(old)
+        self._token = secrets.token_hex(8)
+        self._count = 0
+
+    def next(self) -> str:
+        """A name that no other block has."""
+        if not self._old:
+            self._count += 1
+            return block_id(self._token, self._count - 1)
+        length = len(next(iter(self._old)))
+        while True:
+            name = "".join(secrets.choice(_LETTERS) for _ in range(length))
+            if name not in self._old:
+                self._old.add(name)
+                return name
 
 
 def _is_lost(error: BaseException) -> bool:

@@ -22,6 +22,7 @@ from envelope.sinks import LocalSink, Sink, open_sink, publishing
 from envelope.sources import open_source
 from envelope_fsspec.calls import Calls
 from envelope_fsspec.naming import Naming, prepared
+from envelope_fsspec.opening import Plain
 from envelope_fsspec.reading import ObjectReader, Opened
 from envelope_fsspec.sinks import RECOGNISED, SMALL, is_of_files, sink_for
 from envelope_fsspec.steps import (
@@ -35,7 +36,7 @@ from envelope_fsspec.steps import (
     workers,
 )
 from envelope_fsspec.stored import Span, check_geometry, cut, open_span
-from envelope_fsspec.target import Plain, Target
+from envelope_fsspec.target import Target
 from envelope_fsspec.writing import Compressed, FileExists, ObjectWriter, exclusively
 
 __all__ = ["Files", "Loop"]
@@ -110,7 +111,7 @@ class Files:
         """A file object that reads the plaintext of a file.
 
         Raises:
-            EnvelopeError: See :meth:`envelope_fsspec.target.Target.opened`.
+            EnvelopeError: See :meth:`envelope_fsspec.opening.Opening.opened`.
         """
         loop = loop or self._other_loop()
         if self.naming is not None:

@@ -1,20 +1,21 @@
-"""Rewrapping objects in place (docs/format.md, "Rewrap"): the core's verb calls :func:`rewrap`.
+"""Rewrapping objects in place (docs/format.md, "Rewrap"): verbs call :func:`rewrap`.
 
-What was read and what is replaced are one version of the object: each write is
-conditional on the ETag of what the new header was made for. Who loses such a
+A part of the object is replaced, the header of our format or the footer of a Parquet file; the rest
+stays as it is. What was read and what is replaced are one version of the object: each write is
+conditional on the ETag of what the new part was made for. Who loses such a
 race begins again with the object that won it, so that nothing is overwritten.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from envelope.errors import FileChanged, IntegrityError
-from envelope.header import Header
+from envelope.replacing import Edit
 from envelope.sinks import LocalSink, Sink, publishing
 from envelope.sources import OnProgress, Source
 from envelope_fsspec.calls import Calls
@@ -30,16 +31,10 @@ _VERSION = ("size", "ETag", "etag", "VersionId", "generation", "mtime", "created
 
 
 class Decision(Protocol):
-    """What the core decided on a file that it verified."""
+    """What a verb decided on a file that it verified."""
 
     @property
-    def old(self) -> Header: ...
-
-    @property
-    def new(self) -> Header: ...
-
-    @property
-    def changed(self) -> bool: ...
+    def edit(self) -> Edit | None: ...
 
 
 D = TypeVar("D", bound=Decision)
@@ -60,8 +55,8 @@ class Place(Protocol):
         """A range of that version. Raises Lost where the store can tell that it is gone."""
         ...
 
-    def replace(self, old: Header, new: Header, on_progress: OnProgress | None) -> None:
-        """Put the new header before the body, if that version is still there; else Lost."""
+    def replace(self, edit: Edit, on_progress: OnProgress | None) -> None:
+        """Replace that part, if that version is still there; else Lost."""
         ...
 
 
@@ -72,13 +67,13 @@ def rewrap(
     decide: Callable[[Source], D],
     on_progress: OnProgress | None,
 ) -> tuple[D, int]:
-    """Replace an object's header by one that the core makes for it.
+    """Replace a part of an object by one that a verb makes for it.
 
     Args:
         store: The file system that has the object.
         path: The object's path there.
         name: Its name for people.
-        decide: Verifies the file as a reader does, and makes the new header.
+        decide: Verifies the file as a reader does, and says what to replace.
         on_progress: Called with the stored bytes done, and those in all.
 
     Returns:
@@ -96,8 +91,8 @@ def rewrap(
         size = place.look()
         try:
             decided = decide(_Object(place, name, size))
-            if decided.changed:
-                place.replace(decided.old, decided.new, on_progress)
+            if decided.edit is not None:
+                place.replace(decided.edit, on_progress)
         except Lost:
             continue
         except IntegrityError:
@@ -196,19 +191,26 @@ class Copied:
             self._check()
         return piece
 
-    def replace(self, old: Header, new: Header, on_progress: OnProgress | None) -> None:
+    def replace(self, edit: Edit, on_progress: OnProgress | None) -> None:
         with publishing(self._sink()) as sink:
-            sink.write_at(0, memoryview(new.raw))
-            for start in range(old.size, self._size, _PIECE):
-                end = min(start + _PIECE, self._size)
-                piece = self.read(start, end)
-                sink.write_at(start + new.size - old.size, memoryview(piece))
+            position = 0
+            for piece in self._pieces(edit, on_progress):
+                sink.write_at(position, memoryview(piece))
+                position += len(piece)
+            # A time may have changed too little to be seen; the bytes of what has keys are never
+            # the same twice.
+            if self.read(edit.start, edit.stop) != edit.old:
+                raise Lost
+
+    def _pieces(self, edit: Edit, on_progress: OnProgress | None) -> Iterator[bytes]:
+        for first, last in ((0, edit.start), (edit.stop, self._size)):
+            for start in range(first, last, _PIECE):
+                end = min(start + _PIECE, last)
+                yield self.read(start, end)
                 if on_progress is not None:
                     on_progress(end, self._size)
-            # A time may have changed too little to be seen; the bytes of a header are never the
-            # same twice.
-            if self.read(0, old.size) != old.raw:
-                raise Lost
+            if first == 0:
+                yield edit.new
 
     def _sink(self) -> Sink:
         if isinstance(self._calls.store, LocalFileSystem):

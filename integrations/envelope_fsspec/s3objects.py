@@ -1,12 +1,13 @@
-"""An object of S3, rewrapped: its first part is written anew, the rest is copied in the store."""
+"""An object of S3, rewrapped: one part of it is written anew, the rest is copied in the store."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from envelope.header import Header
+from envelope.replacing import Edit
 from envelope.sources import OnProgress
 from envelope_fsspec.calls import Calls
 from envelope_fsspec.rewrapping import Lost
@@ -15,7 +16,7 @@ from envelope_fsspec.uploads import MultipartUpload
 __all__ = ["S3Object"]
 
 _LEAST_PART = 5 * 2**20  # bytes, of every part but the last
-_SMALL = 8 * 2**20  # bytes of a body that is written anew with its header, by one request
+_SMALL = 8 * 2**20  # bytes beside the new part, to be written anew with it by one request
 _COPIED = 512 * 2**20  # bytes that one request copies; S3 takes 5 GiB at most
 
 _KEPT = (
@@ -52,8 +53,8 @@ class S3Object:
         piece: bytes = self._calls.wait(self._read, start, end)
         return piece
 
-    def replace(self, old: Header, new: Header, on_progress: OnProgress | None) -> None:
-        self._calls.wait(self._replace, old, new, on_progress)
+    def replace(self, edit: Edit, on_progress: OnProgress | None) -> None:
+        self._calls.wait(self._replace, edit, on_progress)
 
     async def _ask(self, method: str, **kwargs: Any) -> Any:
         try:
@@ -71,40 +72,44 @@ class S3Object:
             piece: bytes = await body.read()
         return piece
 
-    async def _replace(self, old: Header, new: Header, on_progress: OnProgress | None) -> None:
+    async def _replace(self, edit: Edit, on_progress: OnProgress | None) -> None:
         try:
-            if self._found["ContentLength"] - old.size <= _SMALL:
-                await self._put(old, new)
+            if self._found["ContentLength"] - len(edit.old) <= _SMALL:
+                await self._put(edit)
             else:
-                await self._copy(old, new, on_progress)
+                await self._copy(edit, on_progress)
         except Exception as error:
-            if await self._is_there(new):
+            if await self._is_there(edit):
                 return  # only the answer was lost
-            if _is_lost(error):
+            if _is_lost(error) or await self._is_another():
                 raise Lost from error
             raise
 
-    async def _put(self, old: Header, new: Header) -> None:
-        size, body = self._found["ContentLength"], b""
-        if size > old.size:
-            body = await self._read(old.size, size)
-        data = new.raw + body
+    async def _put(self, edit: Edit) -> None:
+        before = await self._some(0, edit.start)
+        data = before + edit.new + await self._some(edit.stop, self._found["ContentLength"])
         await self._ask(
             "put_object", Body=data, IfMatch=self._found["ETag"], **(await self._described())
         )
 
-    async def _copy(self, old: Header, new: Header, on_progress: OnProgress | None) -> None:
+    async def _some(self, start: int, end: int) -> bytes:
+        """A range that may be empty, for which S3 has no words."""
+        return await self._read(start, end) if end > start else b""
+
+    async def _copy(self, edit: Edit, on_progress: OnProgress | None) -> None:
         size, etag = self._found["ContentLength"], self._found["ETag"]
         options = await self._described()
         upload = MultipartUpload(self._calls.store, self._path, overwrite=True, options=options)
         await upload.begin()
         try:
-            rest = old.size + _LEAST_PART
-            await upload.part(0, new.raw + await self._read(old.size, rest))
-            for number, (start, end) in enumerate(_pieces(rest, size), 1):
-                await upload.copy_part(number, start, end, etag, self._at)
-                if on_progress is not None:
-                    on_progress(end, size)
+            for number, part in enumerate(_parts(edit, size)):
+                if isinstance(part, _Copied):
+                    await upload.copy_part(number, part.start, part.end, etag, self._at)
+                    if on_progress is not None:
+                        on_progress(part.end, size)
+                else:
+                    before = await self._some(*part[0])
+                    await upload.part(number, before + edit.new + await self._some(*part[1]))
             await upload.complete(IfMatch=etag)
         except BaseException:
             await upload.discard()
@@ -118,18 +123,57 @@ class S3Object:
             kept["Tagging"] = urlencode({tag["Key"]: tag["Value"] for tag in tags})
         return kept
 
-    async def _is_there(self, new: Header) -> bool:
+    async def _is_another(self) -> bool:
+        """Whether something else is there now: then parts of it may have been of no use."""
         try:
-            found = await self._calls.store._cat_file(self._path, start=0, end=new.size)
+            found = await self._ask("head_object")
+        except Lost:
+            return True
+        except Exception:
+            return False  # as above
+        return bool(found["ETag"] != self._found["ETag"])
+
+    async def _is_there(self, edit: Edit) -> bool:
+        end = edit.start + len(edit.new)
+        try:
+            found = await self._calls.store._cat_file(self._path, start=edit.start, end=end)
         except Exception:
             return False  # the first error says what is wrong
-        return bool(found == new.raw)
+        return bool(found == edit.new)
 
 
-def _pieces(start: int, end: int) -> Iterator[tuple[int, int]]:
-    while start < end:
-        yield start, min(start + _COPIED, end)
-        start += _COPIED
+@dataclass(frozen=True, slots=True)
+class _Copied:
+    """A part that the store copies by itself."""
+
+    start: int
+    end: int
+
+
+_Around = tuple[tuple[int, int], tuple[int, int]]
+"""Ranges that are read and sent before and behind the new part, in one part with it."""
+
+
+def _parts(edit: Edit, size: int) -> Iterator[_Copied | _Around]:
+    """The parts of the new object, each of them of 5 MiB at least but for the last.
+
+    What is before the new part is copied, unless it is too short; and so is what is behind it, but
+    for the bytes that the new part needs to be long enough.
+    """
+    before = 0 if edit.start < _LEAST_PART else edit.start
+    yield from _pieces(0, before)
+    lacking = _LEAST_PART - (edit.start - before) - len(edit.new)
+    behind = min(size, edit.stop + max(0, lacking))
+    yield (before, edit.start), (edit.stop, behind)
+    yield from _pieces(behind, size)
+
+
+def _pieces(start: int, end: int) -> Iterator[_Copied]:
+    """A range in equal pieces, so that none of them is too short for a part."""
+    count = -(-(end - start) // _COPIED)
+    for number in range(count):
+        length = end - start
+        yield _Copied(start + length * number // count, start + length * (number + 1) // count)
 
 
 def _is_lost(error: BaseException | None) -> bool:

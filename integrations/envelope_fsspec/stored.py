@@ -22,6 +22,8 @@ from envelope.opening import open_run
 from envelope_fsspec.policy import Domain, Policy
 
 __all__ = [
+    "QUICK",
+    "ROUNDS",
     "Fetched",
     "Lacking",
     "Span",
@@ -33,6 +35,12 @@ __all__ = [
     "plain_info",
     "read_header",
 ]
+
+QUICK = 2**16
+"""Bytes whose tags take less than 50 microseconds: not worth another thread."""
+
+ROUNDS = 4
+"""Requests for one header, at most; what is usual takes one."""
 
 _END = 2**18  # bytes of plaintext
 _PARTS = 4  # threads for a run, as many as seal a file
@@ -108,7 +116,7 @@ class Fetched:
         raise Lacking(layout.stored_offset(segments - 1), size)
 
     def check_unchanged(self) -> None:
-        """Who fetches knows; see :mod:`envelope_fsspec.opened`."""
+        """Who fetches knows; see :mod:`envelope_fsspec.opening`."""
 
     def close(self) -> None:
         """Nothing is held."""
