@@ -57,6 +57,8 @@ def encrypt(
     durable: bool = True,
     on_progress: OnProgress | None = None,
     target_options: Mapping[str, Any] | None = None,
+    interop: str | None = None,
+    material: str = "internal",
     **where: Any,
 ) -> Converted:
     """Write a plain Parquet file as one with column keys.
@@ -74,6 +76,7 @@ def encrypt(
         durable: Whether a local file is synced to its disk before it is published.
         on_progress: Called with the rows written, and those in all.
         target_options: Passed to fsspec for the URL of ``target``; ``None`` for those of ``where``.
+        interop, material: See :class:`ParquetWriter`.
         where: ``storage_options``, ``aad``, ``root``, ``context``: see :class:`ParquetWriter`. And
             ``aad_prefix``, ``kms``, ``raw_keys`` for sources of others: see :class:`Reading`.
 
@@ -82,7 +85,8 @@ def encrypt(
         EnvelopeError: A key could not be used; see docs/errors.md.
     """
     _refuse_same(source, target)
-    reading, write = Reading(keys, **where), {"overwrite": overwrite, "durable": durable}
+    reading = Reading(keys, **where)
+    write = {"overwrite": overwrite, "durable": durable, "interop": interop, "material": material}
     with _opened_plain(source, reading) as file:
         to = _writing(reading, target_options)
         return _encrypted(file, target, policy, to, write, on_progress)
@@ -130,20 +134,23 @@ def reencrypt(
     durable: bool = True,
     on_progress: OnProgress | None = None,
     target_options: Mapping[str, Any] | None = None,
+    interop: str | None = None,
+    material: str = "internal",
     **where: Any,
 ) -> Converted:
     """Write a file with column keys anew under fresh data keys: that revokes, as a rewrap does not.
 
     Args:
         target: A path or URL; ``None`` to replace the file.
-        source, policy, keys, overwrite, durable, on_progress, target_options, where: See
-            :func:`encrypt`.
+        source, policy, keys, overwrite, durable, on_progress, target_options, interop, material,
+            where: See :func:`encrypt`.
 
     Raises:
         NotEncrypted: The source has no column keys.
         EnvelopeError: A key could not be used; see docs/errors.md.
     """
-    reading, write = Reading(keys, **where), {"overwrite": overwrite, "durable": durable}
+    reading = Reading(keys, **where)
+    write = {"overwrite": overwrite, "durable": durable, "interop": interop, "material": material}
     with _opened(source, reading) as file:
         into = source if target is None else target
         to = _writing(reading, target_options)

@@ -19,7 +19,7 @@ import pyarrow.parquet.encryption as pe
 from fsspec.implementations.memory import MemoryFileSystem
 
 from envelope import jose, keyurl, runtime
-from envelope.errors import ConfigurationError, EnvelopeError, LimitExceeded
+from envelope.errors import ConfigurationError, EnvelopeError
 from envelope.secret import Secret
 from envelope_parquet import vaultkeys
 from envelope_parquet.keytable import Keys, KeyTable, Opened, as_table, generated
@@ -139,14 +139,13 @@ def factory(table: KeyTable, keys: Mapping[str, str]) -> _Factory:
     for key in keys.values():
         vaultkeys.check(table.for_writing(key))
     limits = table.ring.limits
-    made = runtime.current().state(Opened).factories
+    state = runtime.current().state(Opened)
     which = (table.identity, repr(sorted(keys.items())))
-    found = made.get(which, age=_age(table))
-    if found is None or not found.take():
-        found = _Factory(table, keys, limits.kek_files)
-        made.put(which, found)
-        if not found.take():
-            raise LimitExceeded("limits: kek_files leaves no file")
+    with state.making:  # threads that begin together share KEKs
+        found = state.factories.get(which, age=_age(table))
+        if found is None or not found.take():
+            found = _Factory(table, keys, limits.kek_files - 1)
+            state.factories.put(which, found)
     return found
 
 

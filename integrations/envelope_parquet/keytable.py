@@ -83,6 +83,7 @@ class Opened:
         self.vault_keys: Cache[tuple[str, str, bytes], Secret] = Cache(_KEPT, math.inf)
         self.refusals: Cache[tuple[str, str, bytes], EnvelopeError] = Cache(_KEPT, math.inf)
         self.moved: Cache[tuple[str, str, str], str] = Cache(_KEPT, math.inf)
+        self.making = threading.Lock()
         self.factories: Cache[tuple[str, str], Any] = Cache(_KEPT, math.inf)
 
     def clear(self) -> None:

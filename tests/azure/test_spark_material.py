@@ -382,3 +382,22 @@ def test_no_error_of_a_write_shows_a_kek(
     for key in made:
         assert repr(key.reveal()) not in shown
         assert key.reveal().hex() not in shown
+
+
+def test_a_plain_file_becomes_one_for_spark_and_one_for_spark_gets_fresh_keys(
+    lake: Azure, tmp_path: Path
+) -> None:
+    plain, path = tmp_path / "plain.parquet", tmp_path / "people.parquet"
+    pq.write_table(PEOPLE, plain)
+    ring, policy = ring_of(lake), policy_of(lake)
+    envelope_parquet.encrypt(plain, path, policy=policy, keys=ring, interop="spark")
+    before = material_of(path)
+    envelope_parquet.reencrypt(path, policy=policy, keys=ring, interop="spark")
+    after = material_of(path)
+    assert after["doubleWrapping"] is before["doubleWrapping"] is True
+    assert after["wrappedDEK"] != before["wrappedDEK"]
+    envelope_parquet.decrypt(path, plain, keys=ring)
+    assert pq.read_table(plain).equals(PEOPLE)
+    envelope_parquet.reencrypt(path, policy=policy, keys=ring)
+    assert envelope_parquet.inspect(path).footer.kind == "envelope"
+    assert envelope_parquet.read_table(path, ring).equals(PEOPLE)
