@@ -10,16 +10,47 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 from envelope.errors import ConfigurationError, FileChanged
 from envelope.sinks import LocalSink, Sink, publishing
 from envelope.sources import LocalSource, OnProgress, Source
 
-__all__ = ["clone", "copy", "lock", "replacement"]
+__all__ = ["Edit", "clone", "copy", "in_store", "lock", "replacement"]
+
+_OBJECTS = "envelope.objects"  # the entry-point group of what works on objects of stores
 
 _FICLONE = 0x40049409  # linux/fs.h: share the other file's blocks, copy on write
 _COPY_BYTES = 2**20
 _WRITE_BACK_BYTES = 2**23
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Bytes of a file, and those that take their place."""
+
+    start: int
+    old: bytes
+    new: bytes
+
+    @property
+    def stop(self) -> int:
+        """Where the old bytes end."""
+        return self.start + len(self.old)
+
+
+def in_store(next_step: str) -> Any:
+    """What makes an :class:`Edit` of an object in its store; a package beside the core knows those.
+
+    Raises:
+        ConfigurationError: It is not installed.
+    """
+    from importlib.metadata import entry_points  # slow to import, and only needed here
+
+    for point in entry_points(group=_OBJECTS, name="rewrap"):
+        return point.load()
+    raise ConfigurationError("only a local file can be rewrapped in place", next_step=next_step)
 
 
 def lock(stored: Source, next_step: str) -> None:

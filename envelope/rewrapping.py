@@ -27,7 +27,6 @@ from envelope.urls import is_url, resolved
 
 __all__ = ["RewrapResult", "rewrap"]
 
-_OBJECTS = "envelope.objects"  # the entry-point group of what works on objects of stores
 _OUT = "Say where the result goes: target= (--out)."
 
 
@@ -131,7 +130,7 @@ def rewrap(
 
     if store is not None:
         source_name = name = str(path)
-        decision, stored_size = _of_objects()(store, found, name, decide, on_progress)
+        decision, stored_size = replacing.in_store(_OUT)(store, found, name, decide, on_progress)
     else:
         if target is None:
             stored, options = open_source(source, storage_options), None
@@ -149,7 +148,7 @@ def rewrap(
                 with publishing(sink):
                     _write(stored, sink, decision.old, decision.new, on_progress)
                     stored.check_unchanged()
-            elif decision.changed:
+            elif decision.edit is not None:
                 _replace(stored, decision.old, decision.new, durable, on_progress)
     seconds = time.perf_counter() - started
     rekeyed = decision.rekeyed
@@ -185,17 +184,9 @@ class _Decision:
         return self.incoming.header
 
     @property
-    def changed(self) -> bool:
-        return self.rekeyed.changed
-
-
-def _of_objects() -> Any:
-    """What replaces an object's header in its store: a package beside the core knows stores."""
-    from importlib.metadata import entry_points  # slow to import, and only needed here
-
-    for point in entry_points(group=_OBJECTS, name="rewrap"):
-        return point.load()
-    raise ConfigurationError("only a local file can be rewrapped in place", next_step=_OUT)
+    def edit(self) -> replacing.Edit | None:
+        """The old header and the new one; ``None`` where nothing changed."""
+        return replacing.Edit(0, self.old.raw, self.new.raw) if self.rekeyed.changed else None
 
 
 def _header(incoming: Incoming, rekeyed: Rekeyed, ring: KeyRing) -> Header:

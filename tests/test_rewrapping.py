@@ -13,7 +13,6 @@ import pytest
 
 import envelope
 from envelope import replacing
-from envelope import rewrapping as rewraps
 from envelope.errors import (
     ConfigurationError,
     FileChanged,
@@ -305,7 +304,7 @@ def test_two_rewraps_at_once_end_with_a_whole_file(
 def test_in_place_is_for_what_has_a_place(ring: KeyRing, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match=r"in place.*target="):
         envelope.rewrap(io.BytesIO(envelope.encrypt(b"", keys=ring)), keys=ring)
-    monkeypatch.setattr(rewraps, "_OBJECTS", "no.such.group")  # where nothing knows stores
+    monkeypatch.setattr(replacing, "_OBJECTS", "no.such.group")  # where nothing knows stores
     with pytest.raises(ConfigurationError, match=r"in place.*target="):
         envelope.rewrap("memory://x", keys=ring)
     with pytest.raises(ConfigurationError, match="recipients"):

@@ -24,7 +24,7 @@ from envelope_parquet.keychain import RawKeys
 from envelope_parquet.material import Material
 from envelope_parquet.opened import Opened, Reading, opening
 from envelope_parquet.places import Location
-from envelope_parquet.placing import placed
+from envelope_parquet.placing import changed_in_store, placed
 
 __all__ = ["AdoptResult", "adopt"]
 
@@ -85,19 +85,30 @@ def adopt(
     """
     started = time.perf_counter()
     given = Reading(**{**reading, "raw_keys": raw_keys})
-    with opening(source, given) as file, placed(file, source, target) as place:
+    done: list[_Adoption] = []  # the last is what was written
+
+    def work(file: Opened) -> bytes:
         with caller.deadline(timeout):
-            work = _Adoption(file, source if target is None else target, footer, columns or {})
-            work.run(replace)
-        end = file.footer.end(file.prove())
-        name = place.write(end, overwrite=overwrite, durable=durable, on_progress=on_progress)
+            one = _Adoption(file, source if target is None else target, footer, columns or {})
+            one.run(replace)
+        done.append(one)
+        return file.footer.end(file.prove())
+
+    if changed_in_store(source, target, given, work, on_progress):
+        name = done[-1].file.source.name
+    else:
+        with opening(source, given) as file, placed(file, source, target) as place:
+            end = work(file)
+            name = place.write(end, overwrite=overwrite, durable=durable, on_progress=on_progress)
+    result = done[-1]
+    file = result.file
     seconds = time.perf_counter() - started
     events.emit(
         events.FileFinished(
-            "rewrap", file.source.name, file.size, file.size, seconds, work.kek_id, name
+            "rewrap", file.source.name, file.size, file.size, seconds, result.kek_id, name
         )
     )
-    return AdoptResult(file.source.name, name, work.names, seconds)
+    return AdoptResult(file.source.name, name, result.names, seconds)
 
 
 class _Adoption:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from envelope import replacing
-from envelope.errors import ConfigurationError, FileChanged
+from envelope.errors import ConfigurationError, EnvelopeError, FileChanged
 from envelope.sinks import Sink, open_sink, publishing
-from envelope.sources import LocalSource, OnProgress
-from envelope.urls import is_url
+from envelope.sources import LocalSource, OnProgress, Source
+from envelope.urls import is_url, resolved
 from envelope_parquet import footer
 from envelope_parquet.beside import drop_checksum
-from envelope_parquet.opened import Opened
+from envelope_parquet.opened import Opened, Reading
 from envelope_parquet.places import Location
 
-__all__ = ["Target", "placed"]
+__all__ = ["Target", "changed_in_store", "placed"]
 
 _OUT = "Say where the result goes: target= (--out)."
 
@@ -40,7 +41,7 @@ class Target:
             AlreadyExists: The target is there, and ``overwrite`` is false.
         """
         file = self._file
-        self._check_end(end)
+        check_end(file, end)
         drop_checksum(self._where)
         if not self._in_place:
             options = file.reading.storage_options
@@ -75,13 +76,71 @@ class Target:
         if file.read(file.footer.start, len(self._end)) != self._end:
             raise FileChanged("the file's footer was changed meanwhile", path=file.source.name)
 
-    def _check_end(self, end: bytes) -> None:
-        """Read the new end as a reader does, before anything is written."""
-        file, data = self._file, bytes(12) + end
-        again = footer.read(len(data), lambda offset, count: data[offset : offset + count])
-        again.prove(file.prove(), file.reading.aad_prefix)
-        if again.plaintext != file.footer.plaintext:
-            raise AssertionError("a footer that was changed reads as another one")
+
+def check_end(file: Opened, end: bytes) -> None:
+    """Read the new end as a reader does, before anything is written."""
+    data = bytes(12) + end
+    again = footer.read(len(data), lambda offset, count: data[offset : offset + count])
+    again.prove(file.prove(), file.reading.aad_prefix)
+    if again.plaintext != file.footer.plaintext:
+        raise AssertionError("a footer that was changed reads as another one")
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """What a store is asked to change (``envelope_fsspec.rewrapping``)."""
+
+    edit: replacing.Edit | None
+
+
+def changed_in_store(
+    source: Location,
+    target: Location | None,
+    reading: Reading,
+    work: Callable[[Opened], bytes | None],
+    on_progress: OnProgress | None,
+) -> bool:
+    """Let the store of an object put a new end behind its pages, which stay there.
+
+    What was read and what is replaced are one version of the object. Whoever writes to it in
+    between wins, and ``work`` begins again with what he wrote.
+
+    Args:
+        source, target: Where the file is, and where the result goes: ``None`` for in place.
+        reading: How its keys are found.
+        work: Gives the new end of an opened file; ``None`` to leave it.
+        on_progress: Called with the bytes done, and those in all.
+
+    Returns:
+        Whether this was done: ``False`` for local files, other targets, and what lies in a mount or
+        a chain of the file system ``envelope``, where all of a file has to be encrypted anew.
+
+    Raises:
+        FileChanged: Others wrote to it time and again.
+        EnvelopeError: What ``work`` raised. The object is as it was.
+    """
+    if target is not None or not isinstance(source, str) or not is_url(source):
+        return False
+    store, path = resolved(source, reading.storage_options)
+    if getattr(store, "behind", None) is not None or store.protocol == ("file", "local"):
+        return False
+
+    def decide(stored: Source) -> _Decided:
+        file = Opened(stored, reading, source)
+        end = work(file)
+        if end is None:
+            return _Decided(None)
+        check_end(file, end)
+        start = file.footer.start
+        old = file.read(start, file.size - start)
+        return _Decided(None if end == old else replacing.Edit(start, old, end))
+
+    try:
+        replacing.in_store(_OUT)(store, path, source, decide, on_progress)
+    except EnvelopeError as error:
+        error.path = error.path or source
+        raise
+    return True
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from envelope_parquet.keychain import is_ours
 from envelope_parquet.material import Material
 from envelope_parquet.opened import Opened, Reading, opening
 from envelope_parquet.places import Location
-from envelope_parquet.placing import Target, placed
+from envelope_parquet.placing import changed_in_store, placed
 
 __all__ = ["KeyChange", "RewrapResult", "rewrap"]
 
@@ -94,7 +94,10 @@ def rewrap(
     The pages stay byte for byte, and so do their places: the footer is the last part of a file,
     and only it is written anew, sealed or signed by its old key. A local file is replaced
     by a copy of itself (a clone where the file system can), so that at every instant the
-    old or the new one is there. An object behind a URL is read and written anew.
+    old or the new one is there. In an object behind a URL the store puts the new footer behind the
+    pages where it can: on S3 it copies them by itself, on Azure they stay as blocks. What was
+    read and what is replaced are one version; who writes to it meanwhile wins, and what he wrote
+    is rewrapped.
 
     Without any change given, all keys move to the newest versions of their master keys. Key
     material of other programs, double wrapped or not, is left alone unless a change names it; that
@@ -118,44 +121,51 @@ def rewrap(
     Raises:
         ConfigurationError: A change fits nothing, or the column has no key of its own.
         Tampered: The footer does not hold, or a data key does not open its column's metadata.
-        FileChanged: Somebody else wrote to the file; it was left as it is.
+        FileChanged: Somebody else wrote to the file, or to the object time and again; it was
+            left as it is.
         EnvelopeError: A key could not be used; see docs/errors.md. The file was left as it is.
     """
     started = time.perf_counter()
-    with opening(source, Reading(**reading)) as file, placed(file, source, target) as place:
+    given = Reading(**reading)
+    done: list[_Rewrap] = []  # the last is what was written; before it are those that lost a race
+
+    def work(file: Opened) -> bytes | None:
         with caller.deadline(timeout):
-            work = _Rewrap(file, source, changes or {}, footer, columns or {})
-            keys = work.run(unmatched)
-        name = file.source.name
-        changed = any(key.changed for key in keys)
-        if changed or target is not None:
-            name = _write(file, place, work, target, overwrite, durable, on_progress)
+            one = _Rewrap(file, source, changes or {}, footer, columns or {})
+            one.run(unmatched)
+        done.append(one)
+        return file.footer.end(file.prove()) if one.changed or target is not None else None
+
+    if changed_in_store(source, target, given, work, on_progress):
+        name = done[-1].file.source.name
+        _write_beside(done[-1], target)
+    else:
+        with opening(source, given) as file, placed(file, source, target) as place:
+            name, end = file.source.name, work(file)
+            if end is not None:
+                name = place.write(
+                    end, overwrite=overwrite, durable=durable, on_progress=on_progress
+                )
+                _write_beside(done[-1], target)
+    result = done[-1]
+    file = result.file
     seconds = time.perf_counter() - started
-    if changed:
+    if result.changed:
         event = events.FileFinished(
-            "rewrap", file.source.name, file.size, file.size, seconds, work.kek_id, name
+            "rewrap", file.source.name, file.size, file.size, seconds, result.kek_id, name
         )
         events.emit(event)
-    return RewrapResult(file.source.name, name, changed, keys, seconds)
+    return RewrapResult(file.source.name, name, result.changed, result.keys, seconds)
 
 
-def _write(
-    file: Opened,
-    place: Target,
-    work: _Rewrap,
-    target: Location | None,
-    overwrite: bool,
-    durable: bool,
-    on_progress: OnProgress | None,
-) -> str:
-    options = file.reading.storage_options
-    end = file.footer.end(file.prove())
-    name = place.write(end, overwrite=overwrite, durable=durable, on_progress=on_progress)
-    if file.chain.used_external:
+def _write_beside(done: _Rewrap, target: Location | None) -> None:
+    """The key material of a file that has it beside itself."""
+    file = done.file
+    if file.chain.used_external and (done.changed or target is not None):
+        options = file.reading.storage_options
         beside = file.external if target is None else external.Store(target, options)
-        beside.write({**file.external.read(), **work.texts})
+        beside.write({**file.external.read(), **done.texts})
         drop_checksum(beside.location)
-    return name
 
 
 class _Rewrap:
@@ -179,11 +189,17 @@ class _Rewrap:
         self.used: set[str] = set()
         self.texts: dict[str, str] = {}
         self.kek_id = ""
+        self.keys: tuple[KeyChange, ...] = ()
         self._made: dict[tuple[bytes, str | None], tuple[bytes, KeyChange]] = {}
         self._parts: dict[tuple[bytes, str | None], dict[str, None]] = {}
         self._proven: set[tuple[str, bytes]] = set()
 
-    def run(self, unmatched: str) -> tuple[KeyChange, ...]:
+    @property
+    def changed(self) -> bool:
+        """There is anything to write."""
+        return any(key.changed for key in self.keys)
+
+    def run(self, unmatched: str) -> None:
         file = self.file
         file.prove()
         metadata = file.footer.key_metadata
@@ -198,7 +214,7 @@ class _Rewrap:
                 f"nothing in the file is under {missing[0]!r}",
                 next_step=f"Its keys are: {', '.join(sorted(set(self._names()))) or 'none'}.",
             )
-        return tuple(
+        self.keys = tuple(
             dataclasses.replace(change, parts=tuple(self._parts[each]))
             for each, (_, change) in self._made.items()
         )

@@ -303,7 +303,7 @@ def test_somebody_who_writes_meanwhile_wins(
     assert os.listdir(tmp_path) == [path.name]
 
 
-def test_objects_and_targets_are_written_anew(
+def test_objects_are_rewrapped_and_targets_written_anew(
     tmp_path: Path, owner: KeyRing, driver: MemoryDriver
 ) -> None:
     path = written(tmp_path / "p.parquet", owner)
