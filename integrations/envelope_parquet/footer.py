@@ -7,7 +7,7 @@ among it, stays byte for byte, and so do all offsets: the footer is the last par
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from envelope.errors import (
@@ -19,6 +19,7 @@ from envelope.errors import (
 )
 from envelope.secret import Secret
 from envelope_parquet import modules
+from envelope_parquet.compact import Kind as Type
 from envelope_parquet.modules import Kind
 from envelope_parquet.thrift import Struct
 
@@ -29,6 +30,7 @@ _MAX_FOOTER = 256 * 2**20
 _PLAIN, _ENCRYPTED = b"PAR1", b"PARE"
 _NAMES = {1: "AES_GCM_V1", 2: "AES_GCM_CTR_V1"}
 _MAX_PATH = 64 * 1024
+_NO_PAGES = -1  # where pages would be: pyarrow says that this cannot be, where somebody reads on
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,20 @@ class Chunk:
         aad = modules.aad(self.file_aad, Kind.COLUMN_METADATA, self.group, self.column)
         where = f"the metadata of column {self.path!r} in row group {self.group}"
         return Struct(modules.opened(key, module, aad, where))
+
+    def veil(self, kind: int, rows: int) -> None:
+        """Make it a plain column without pages and statistics: nothing of it is to be read."""
+        path = self.path.split(".")
+        for number in (4, 5, 6, 7, 8, 9):  # its indexes, its keys, its sealed metadata
+            self._field.remove(number)
+        metadata = Struct()
+        metadata.put_integer(1, kind)
+        metadata.put_integers(2, [0])
+        metadata.put_binaries(3, [name.encode() for name in path])
+        metadata.put_integer(4, 0)
+        for number, value in ((5, rows), (6, 0), (7, _NO_PAGES), (9, _NO_PAGES)):
+            metadata.put_integer(number, value, Type.I64)
+        self._field.put(3, metadata)
 
     def _put(self, key_metadata: bytes) -> None:
         crypto = self._field.struct(8)
@@ -271,6 +287,27 @@ class Footer:
             self.file.put(4, groups)
             self._changed = True
         return count
+
+    def veil(self, paths: Collection[str]) -> None:
+        """Make leaf columns plain ones without pages and statistics, for who cannot open them."""
+        elements = self.file.structs(2) or []
+        leaves = [each for each in elements[1:] if each.integer(5) is None]
+        groups = self._groups()
+        for index, group in enumerate(groups):
+            chunks, fields = _chunks(index, group, self._aad)
+            if len(chunks) != len(leaves):
+                raise Malformed("the Parquet footer has a row group of other columns than it has")
+            for chunk, leaf in zip(chunks, leaves, strict=True):
+                if chunk.path in paths:
+                    chunk.veil(leaf.integer(1) or 0, group.integer(3) or 0)
+            group.put(1, fields)
+        self.file.put(4, groups)
+        self._changed = True
+
+    def unsigned(self) -> bytes:
+        """The new end of a plaintext footer whose key is not there, for readers without keys."""
+        content = self.file.dump() + bytes(modules.SIGNATURE)
+        return content + len(content).to_bytes(4, "little") + self.magic
 
     def tell_prefix(self) -> None:
         """Write the AAD prefix down, where the reader had to give it. No seal changes by that."""

@@ -139,8 +139,9 @@ def dataset(
     """A :class:`pyarrow.dataset.Dataset` over encrypted files, each with properties of its own.
 
     Its schema has only the columns that this caller can open in all files: pyarrow hangs or
-    ends the process when it is asked to filter by another one. It holds in this process
-    alone; send the arguments elsewhere instead of the dataset.
+    ends the process when it is asked to filter by another one. Its fragments show others as
+    columns without statistics and pages, so that no look at them ends the process, and none has
+    values. It holds in this process alone; send the arguments elsewhere instead of the dataset.
 
     Args:
         source, keys, filesystem, storage_options, aad, root, context, allow_plaintext, aad_prefix,
@@ -149,7 +150,7 @@ def dataset(
     reading = Reading(
         keys, storage_options, aad, root, context, aad_prefix=aad_prefix, kms=kms, raw_keys=raw_keys
     )
-    files, made = _dataset(source, reading, filesystem, allow_plaintext)
+    files, made = _dataset(source, reading, filesystem, allow_plaintext, veiled=True)
     refused = {name for file in files for name in file.denied()}
     kept = [each for each in made.schema if each.name not in refused]
     if len(kept) == len(made.schema):
@@ -158,7 +159,11 @@ def dataset(
 
 
 def _dataset(
-    source: places.Location, reading: Reading, filesystem: Any, allow_plaintext: bool
+    source: places.Location,
+    reading: Reading,
+    filesystem: Any,
+    allow_plaintext: bool,
+    veiled: bool = False,
 ) -> tuple[list[File], ds.Dataset]:
     if reading.kms is None and reading.raw_keys is None:
         reading = replace(reading, keys=reading.table())  # one for all files
@@ -174,7 +179,7 @@ def _dataset(
         found = _below(base)
         if not found:
             raise FileNotFoundError(2, "No Parquet files in", base.name)
-    files = [File(each, reading, allow_plaintext) for each, _ in found]
+    files = [File(each, reading, allow_plaintext, veiled) for each, _ in found]
     partitioning = _partitioning([folder for _, folder in found])
     schema = files[0].schema()
     expressions: list[Any] = [None] * len(files)

@@ -36,6 +36,8 @@ class File:
         location: Where it is, or a binary file object.
         reading: How its keys are found.
         allow_plaintext: Whether it may be without encryption.
+        veiled: Whether pyarrow is shown denied columns as plain ones without pages and statistics,
+            for who may look at anything of it. It reads through Python then.
 
     Raises:
         NotEncrypted: It is, and may not be.
@@ -43,7 +45,11 @@ class File:
     """
 
     def __init__(
-        self, location: places.Place | Any, reading: Reading, allow_plaintext: bool = False
+        self,
+        location: places.Place | Any,
+        reading: Reading,
+        allow_plaintext: bool = False,
+        veiled: bool = False,
     ) -> None:
         self.place = location if isinstance(location, places.Place) else None
         if self.place is not None:
@@ -77,15 +83,18 @@ class File:
                     next_step="Find out who put it there; allow_plaintext=True reads it anyway.",
                 )
             return
+        hidden = self.access.denied if veiled else ()
         if self.access.footer.opens:
-            if chain.foreign or found.end.algorithm.needs_prefix:
-                self._shown = shown.Shown(self.file, found.end, chain)
+            if hidden or chain.foreign or found.end.algorithm.needs_prefix:
+                self._shown = shown.Shown(self.file, found.end, chain, hidden)
                 self.properties, self.client = self._shown.properties, self._shown.client
             else:
                 binding = binding_for_reading(bound_to, reading.aad, reading.root, reading.context)
                 self.properties, self.client = kms.decryption(reading.table(), binding)
         elif not self.access.plaintext_footer or self.access.footer.error is None:
             raise with_path(self.access.footer.error, self.name)
+        elif hidden:
+            self._shown = shown.Shown(self.file, found.end, None, hidden)
         kms.warn_of(found.end.algorithm.name, self.name)
 
     def parquet(self) -> pq.ParquetFile:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import weakref
+from collections.abc import Collection
 from typing import Any
 
 import pyarrow as pa
@@ -66,14 +67,31 @@ class Shown:
     Args:
         file: Opened by pyarrow.
         end: Its footer, proven; it is changed.
-        chain: Opens its keys. Columns whose keys do not open are left as they are.
+        chain: Opens its keys; ``None`` for a plaintext footer without any.
+        veiled: Leaf columns that are denied and shown as plain ones without pages and statistics:
+            pyarrow ends the process where it looks for a key that is denied. Others that do not
+            open are left as they are.
     """
 
-    def __init__(self, file: pa.NativeFile, end: Footer, chain: Keychain) -> None:
+    def __init__(
+        self,
+        file: pa.NativeFile,
+        end: Footer,
+        chain: Keychain | None,
+        veiled: Collection[str] = (),
+    ) -> None:
         keys = _Keys()
-        self._content = _Content(file, end.start, _changed(end, chain, keys), keys)
+        if chain is None:
+            end.veil(veiled)
+            shown = end.unsigned()
+        else:
+            shown = _changed(end, chain, keys, veiled)
+        self._content = _Content(file, end.start, shown, keys)
         self.fs = pafs.PyFileSystem(pafs.FSSpecHandler(_One(self._content)))
         self.client = client = Client(keys)
+        self.properties: Any = None
+        if chain is None:
+            return
         # The factory lives on in C++ and must not hold this object, which has the keys.
         factory = pe.CryptoFactory(lambda _connection: client)
         self.properties = factory.file_decryption_properties(
@@ -148,7 +166,7 @@ class _One(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not typed
         return _Reader(self._content)
 
 
-def _changed(end: Footer, chain: Keychain, keys: _Keys) -> bytes:
+def _changed(end: Footer, chain: Keychain, keys: _Keys, veiled: Collection[str]) -> bytes:
     """The footer with key material that stands for ``keys``, sealed or signed by its own key."""
 
     def named(text: str, key: Secret, *, footer: bool = False) -> bytes:
@@ -166,4 +184,6 @@ def _changed(end: Footer, chain: Keychain, keys: _Keys) -> bytes:
     end.put_key_metadata(named("footer", footer, footer=True))
     end.tell_prefix()
     end.change(column)
+    if veiled:
+        end.veil(veiled)
     return end.end(footer)

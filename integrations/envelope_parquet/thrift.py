@@ -189,6 +189,11 @@ class Struct:
         items = (varint(len(value)) + value for value in values)
         self._put(number, Kind.LIST, list_head(len(values), Kind.BINARY) + b"".join(items))
 
+    def put_integers(self, number: int, values: Sequence[int]) -> None:
+        """Set a field to a list of integers of 32 bits."""
+        items = b"".join(varint(zigzag(value)) for value in values)
+        self._put(number, Kind.LIST, list_head(len(values), Kind.I32) + items)
+
     def remove(self, number: int) -> None:
         """Take a field away, where it is there."""
         self._fields.pop(number, None)

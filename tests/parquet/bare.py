@@ -46,11 +46,11 @@ TABLE = pa.table({"id": list(range(100)), "name": [str(i) for i in range(100)]})
 HANGS, DIES = "hangs", "dies"
 
 
-def run(script: str, folder: Path, seconds: float = 60) -> tuple[str | int, str]:
+def run(script: str, folder: Path, seconds: float = 60, *arguments: str) -> tuple[str | int, str]:
     """What came of a script: its exit status, ``hangs``, or ``dies`` by SIGABRT; and its output."""
     program = PRELUDE + textwrap.dedent(script)
     child = subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", program, *arguments],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -107,6 +107,56 @@ def test_with_us_a_denied_column_is_an_error_or_left_out(
     assert made.to_table(filter=ds.field("id") == 3)["id"].to_pylist() == [3]
 
 
+LOOKS = """
+import os
+os.environ["ENVELOPE_KEYSTORE"] = os.path.abspath("keystore")
+import envelope_parquet
+from envelope import resolvers
+from envelope.ring import KeyRing
+local = resolvers.driver("local")
+local = resolvers.resolver("local", local.settings({"keystore": os.environ["ENVELOPE_KEYSTORE"]}))
+for name in ("lake", "pii"):
+    local.create("local:" + name, protect="permissions")
+clear = sys.argv[1] == "clear"
+policy = envelope_parquet.ColumnPolicy(
+    "local:lake", {"local:pii": ["name", "tags"]}, plaintext_footer=clear
+)
+TABLE = TABLE.append_column("tags", pa.array([["a", "b"]] * 100))
+keys = KeyRing(["local:lake", "local:pii"])
+options = {"keys": keys, "policy": policy, "row_group_size": 30}
+envelope_parquet.write_table(TABLE, "a.parquet", **options)
+for key in ("lake", "pii") if clear else ("lake",):
+    made = envelope_parquet.dataset("a.parquet", KeyRing("local:" + key))
+    assert made.schema.names == ["id"]
+    (part,) = made.get_fragments()
+    assert len(part.subset(ds.field("name") == "3").row_groups) == 4
+    assert len(part.subset(ds.field("id") == 3).row_groups) == 1
+    assert "name" in str(part.metadata.to_dict())
+    assert [part.metadata.row_group(0).column(i).statistics for i in (1, 2)] == [None, None]
+    assert len(list(part.split_by_row_group(ds.field("name") == "3"))) == 4
+    for columns, filter in (
+        (["name"], None),
+        (["id", "name"], None),
+        (["tags"], None),
+        (["id"], ds.field("name") == "3"),
+        (["id"], ds.field("name").is_null()),
+    ):
+        try:
+            part.to_table(columns=columns, filter=filter)
+        except OSError:
+            continue
+        raise AssertionError((columns, filter))
+    assert made.to_table(filter=ds.field("id") < 5)["id"].to_pylist() == list(range(5))
+"""
+
+
+@pytest.mark.parametrize("footer", ["encrypted", "clear"])
+def test_with_us_no_look_at_a_fragment_ends_the_process_or_finds_values(
+    tmp_path: Path, footer: str
+) -> None:
+    assert run(LOOKS, tmp_path, 60, footer)[0] == 0
+
+
 def test_by_itself_it_reads_a_plain_file_that_took_the_place_of_an_encrypted_one(
     tmp_path: Path,
 ) -> None:
