@@ -15,6 +15,7 @@ import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
+import columns
 import lake
 import pandas as pd
 import pyarrow.parquet as pq
@@ -88,6 +89,8 @@ def tour() -> None:
     say("Disable the old version: everything still opens, by the new one.")
     shell(f"envelope keys disable {old}")
     shell("envelope verify flights.csv.env1 flights.parquet.env1")
+
+    columns.scene(parquet, KEY, say, shell)
 
     lake.scene(pd.read_csv(csv), KEY, say)
 
