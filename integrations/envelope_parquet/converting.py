@@ -16,7 +16,9 @@ from envelope.sinks import publishing
 from envelope.sources import OnProgress
 from envelope.urls import is_url
 from envelope_parquet import footer, places
+from envelope_parquet.interop import Form, check
 from envelope_parquet.keytable import Keys, as_table
+from envelope_parquet.kms import aliases
 from envelope_parquet.opened import Reading
 from envelope_parquet.places import Front, Location
 from envelope_parquet.policy import ColumnPolicy
@@ -158,19 +160,27 @@ def reencrypt(
 
 
 def check_policy(
-    source: Location, policy: ColumnPolicy, keys: Keys, options: Mapping[str, Any] | None = None
+    source: Location,
+    policy: ColumnPolicy,
+    keys: Keys,
+    options: Mapping[str, Any] | None = None,
+    *,
+    interop: str | None = None,
 ) -> None:
     """Look whether :func:`encrypt` would take a file: it is plain, and the policy fits its schema.
 
     Args:
-        source, policy, keys: See :func:`encrypt`.
+        source, policy, keys, interop: See :func:`encrypt`.
         options: Passed to fsspec for a URL.
 
     Raises:
         ConfigurationError: See :func:`encrypt`. No key was called.
     """
     with _opened_plain(source, Reading(storage_options=options)) as file:
-        policy.assign(file.parquet.schema_arrow, as_table(keys))
+        table = as_table(keys)
+        policy.assign(file.parquet.schema_arrow, table)
+    if Form(interop).interop is not None:
+        check(table, aliases(policy, table))
 
 
 @dataclass(frozen=True, slots=True)

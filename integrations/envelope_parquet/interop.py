@@ -24,7 +24,7 @@ from envelope.secret import Secret
 from envelope_parquet import vaultkeys
 from envelope_parquet.keytable import Keys, KeyTable, Opened, as_table, generated
 
-__all__ = ["OURS", "Form", "Written", "factory", "hadoop_properties", "properties"]
+__all__ = ["OURS", "Form", "Written", "check", "factory", "hadoop_properties", "properties"]
 
 _NAME = "of.parquet"  # of a file whose key material is made in memory
 
@@ -136,8 +136,7 @@ def factory(table: KeyTable, keys: Mapping[str, str]) -> _Factory:
     Raises:
         ConfigurationError: A key that clients of Spark could not use.
     """
-    for key in keys.values():
-        vaultkeys.check(table.for_writing(key))
+    check(table, keys)
     limits = table.ring.limits
     state = runtime.current().state(Opened)
     which = (table.identity, repr(sorted(keys.items())))
@@ -147,6 +146,19 @@ def factory(table: KeyTable, keys: Mapping[str, str]) -> _Factory:
             found = _Factory(table, keys, limits.kek_files - 1)
             state.factories.put(which, found)
     return found
+
+
+def check(table: KeyTable, keys: Mapping[str, str]) -> None:
+    """Refuse keys that clients of Spark could not use; nobody is called.
+
+    Args:
+        table, keys: See :func:`factory`.
+
+    Raises:
+        ConfigurationError: There is one.
+    """
+    for key in keys.values():
+        vaultkeys.check(table.for_writing(key))
 
 
 def properties(

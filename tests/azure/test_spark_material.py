@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import envelope_parquet
+from envelope.cli.app import run
 from envelope.errors import (
     AccessDenied,
     AlreadyExists,
@@ -401,3 +402,21 @@ def test_a_plain_file_becomes_one_for_spark_and_one_for_spark_gets_fresh_keys(
     envelope_parquet.reencrypt(path, policy=policy, keys=ring)
     assert envelope_parquet.inspect(path).footer.kind == "envelope"
     assert envelope_parquet.read_table(path, ring).equals(PEOPLE)
+
+
+def test_the_command_line_writes_for_spark_and_rewraps_it(lake: Azure, tmp_path: Path) -> None:
+    plain, path = tmp_path / "plain.parquet", tmp_path / "people.parquet"
+    pq.write_table(PEOPLE, plain)
+    columns = ["--footer", lake.key(), "--column", f"name={lake.key('pii')}"]
+    keys = ["--key", lake.key(), "--key", lake.key("pii")]
+    command = ["parquet", "encrypt", str(plain), "--out", str(path), *keys, "--interop", "spark"]
+    command += columns
+    assert run([*command, "--external", "--dry-run"]) == 0
+    assert run([*command, "--external"]) == 0
+    assert (tmp_path / "_KEY_MATERIAL_FOR_people.parquet.json").exists()
+    assert envelope_parquet.read_table(path, ring_of(lake)).equals(PEOPLE)
+    lake.client().rotate_key("pii")
+    assert run(["parquet", "rewrap", str(path), *keys]) == 0
+    assert envelope_parquet.read_table(path, ring_of(lake)).equals(PEOPLE)
+    local = ["parquet", "encrypt", str(plain), "--out", str(tmp_path / "x"), "--interop", "spark"]
+    assert run([*local, "--key", "local:lake", "--footer", "local:lake", "--dry-run"]) == 2

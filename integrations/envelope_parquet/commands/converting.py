@@ -28,7 +28,7 @@ from envelope_parquet.commands.options import (
     verb_of,
     wanted,
 )
-from envelope_parquet.commands.policies import PolicyOptions
+from envelope_parquet.commands.policies import FormOptions, PolicyOptions
 
 __all__ = ["decrypt", "encrypt", "reencrypt"]
 
@@ -62,6 +62,7 @@ def encrypt(
     paths: Paths,
     files: ConvertOptions,
     policy: PolicyOptions,
+    form: FormOptions,
     keys: WritingKeyOptions,
     context: ContextOptions,
     parquet: ParquetOptions,
@@ -75,10 +76,10 @@ def encrypt(
     from envelope_parquet.converting import check_policy
 
     table, chosen = parquet.table(keys, out), policy.made(out)
-    given = {"policy": chosen, "keys": table, **parquet.reading(context)}
+    given = {"policy": chosen, "keys": table, **parquet.reading(context), **form.given()}
 
     def check(one: dict[str, Any]) -> None:
-        check_policy(one["source"], chosen, table, one["storage_options"])
+        check_policy(one["source"], chosen, table, one["storage_options"], interop=form.interop)
 
     job = _Job(out, "encrypted", paths, files, keys, context, pace)
     return job.run(verb_of("encrypt"), given, check)
@@ -115,6 +116,7 @@ def reencrypt(
     paths: Paths,
     files: ConvertOptions,
     policy: PolicyOptions,
+    form: FormOptions,
     keys: WritingKeyOptions,
     context: ContextOptions,
     parquet: ParquetOptions,
@@ -126,7 +128,7 @@ def reencrypt(
     file takes its own place, once it is whole.
     """
     given = {"policy": policy.made(out), "keys": parquet.table(keys, out)}
-    given |= {**parquet.reading(context), **parquet.prefix()}
+    given |= {**parquet.reading(context), **parquet.prefix(), **form.given()}
     job = _Job(out, "encrypted anew", paths, files, keys, context, pace, in_place=True)
     return job.run(verb_of("reencrypt"), given)
 

@@ -14,7 +14,7 @@ from envelope_parquet.commands.options import pairs, verb_of
 if TYPE_CHECKING:
     from envelope_parquet.policy import ColumnPolicy
 
-__all__ = ["PolicyOptions"]
+__all__ = ["FormOptions", "PolicyOptions"]
 
 
 @dataclass(frozen=True)
@@ -103,3 +103,27 @@ class PolicyOptions:
             plaintext_footer=self.plaintext_footer,
         )
         return policy
+
+
+@dataclass(frozen=True)
+class FormOptions:
+    """For whom key material is written."""
+
+    interop: Annotated[
+        str | None,
+        typer.Option(
+            "--interop",
+            metavar="spark",
+            help="Write key material that Spark reads with a client of the same vault.",
+        ),
+    ] = None
+    external: Annotated[
+        bool,
+        typer.Option(
+            "--external", help="With --interop, put key material into a file beside each."
+        ),
+    ] = False
+
+    def given(self) -> dict[str, str | None]:
+        """The arguments of the verbs."""
+        return {"interop": self.interop, "material": "external" if self.external else "internal"}
