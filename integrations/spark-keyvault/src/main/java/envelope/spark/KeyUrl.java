@@ -1,6 +1,5 @@
 package envelope.spark;
 
-import java.util.Locale;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.apache.hadoop.conf.Configuration;
@@ -31,7 +30,7 @@ record KeyUrl(String host, String cloud, String name, String version) {
       throw new ParquetCryptoRuntimeException(
           "'" + text + "' is not a key's URL: https://VAULT/keys/NAME");
     }
-    String host = parts.group(1).toLowerCase(Locale.ROOT);
+    String host = parts.group(1);
     String cloud = configuration.getTrimmed(PRIVATE_HOST + host, host.substring(host.indexOf('.') + 1));
     if (!SUFFIX.matcher(cloud).matches()) {
       throw new ParquetCryptoRuntimeException(host + " is not the host name of a vault in a known"
