@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -220,6 +221,19 @@ def test_key_material_of_another_kms_is_read_and_what_it_denies_is_denied(
     with pytest.raises(KeyMismatch) as caught:
         read_table(path, kms=Wrong(), denied="drop")
     assert "secret" not in str(caught.value)
+
+
+def test_files_of_polars_are_read_as_they_are(tmp_path: Path) -> None:
+    path, keys = tmp_path / "p.parquet", {"": b"f" * 32, "name": b"n" * 16}
+    for plaintext in (False, True):
+        properties = pl.ParquetEncryptionProperties(
+            footer_key=keys[""], column_keys={"name": keys["name"]}, plaintext_footer=plaintext
+        )
+        frame = pl.DataFrame({"id": [1, 2], "name": ["a", "b"]})
+        frame.write_parquet(path, encryption=properties)
+        assert read_table(path, raw_keys=keys).to_pydict() == frame.to_dict(as_series=False)
+        few = read_table(path, raw_keys={"": keys[""]}, denied="drop")
+        assert few.to_pydict() == {"id": [1, 2]}
 
 
 def test_files_of_others_are_converted(tmp_path: Path, owner: KeyRing) -> None:
