@@ -17,6 +17,7 @@ from envelope.sources import OnProgress
 from envelope.urls import is_url
 from envelope_parquet import footer, places
 from envelope_parquet.interop import Form, check
+from envelope_parquet.keeping import policy_of
 from envelope_parquet.keytable import Keys, as_table
 from envelope_parquet.kms import aliases
 from envelope_parquet.opened import Reading
@@ -130,7 +131,7 @@ def reencrypt(
     source: Location,
     target: Location | None = None,
     *,
-    policy: ColumnPolicy,
+    policy: ColumnPolicy | None = None,
     keys: Keys = None,
     overwrite: bool = True,
     durable: bool = True,
@@ -144,7 +145,9 @@ def reencrypt(
 
     Args:
         target: A path or URL; ``None`` to replace the file.
-        source, policy, keys, overwrite, durable, on_progress, target_options, interop, material,
+        policy: Which columns are under which keys; ``None``: as they are, under the newest
+            versions of their keys.
+        source, keys, overwrite, durable, on_progress, target_options, interop, material,
             where: See :func:`encrypt`.
 
     Raises:
@@ -156,6 +159,9 @@ def reencrypt(
     with _opened(source, reading) as file:
         into = source if target is None else target
         to = _writing(reading, target_options)
+        if policy is None:
+            assert file.keys is not None  # noqa: S101 - _opened gives them
+            policy = policy_of(file.keys.access, reading.table())
         return _encrypted(file, into, policy, to, write, on_progress)
 
 

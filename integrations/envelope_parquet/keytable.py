@@ -187,6 +187,22 @@ class KeyTable:
         Raises:
             UntrustedKey: The name stands for no configured key. Nobody was called.
         """
+        return self._ring(self._keys(alias, kids))
+
+    def key_of(self, alias: str, kids: Sequence[str]) -> str:
+        """What :meth:`for_writing` takes for new files under a name that a file has.
+
+        Args:
+            alias, kids: See :meth:`for_reading`.
+
+        Raises:
+            UntrustedKey: See :meth:`for_reading`.
+        """
+        if alias in self.aliases:
+            return alias
+        return str(keyurl.parse(self._keys(alias, kids)[0]).unversioned)
+
+    def _keys(self, alias: str, kids: Sequence[str]) -> tuple[str, ...]:
         keys = self._names.get(alias) or self._by_pattern(alias, kids)
         if not keys:
             raise UntrustedKey(
@@ -194,7 +210,7 @@ class KeyTable:
                 next_step="Add the key to decrypt_with (--key or --trust), or give "
                 "aliases={NAME: KEY} if you expect files under it.",
             )
-        return self._ring(keys)
+        return keys
 
     def forget(self) -> None:
         """Drop all opened KEKs of these keys, so that the vault is asked again."""

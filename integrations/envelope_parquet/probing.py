@@ -15,7 +15,10 @@ from envelope_parquet.keychain import Keychain, KmsClient, RawKeys, is_ours
 from envelope_parquet.keytable import Keys
 from envelope_parquet.opened import Reading
 
-__all__ = ["ColumnAccess", "FileAccess", "Probed", "access", "probe"]
+__all__ = ["RAW", "ColumnAccess", "FileAccess", "Probed", "access", "probe"]
+
+RAW = "(raw key)"
+"""Shown where a key's alias would be. No alias has parentheses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +200,7 @@ def _tried(
     path: str, metadata: bytes | None, chain: Keychain, opening: Callable[[], Secret | None]
 ) -> tuple[ColumnAccess, Secret | None]:
     """What is said of a key, and the key where it opens."""
-    alias: str | None = "(raw key)"
+    alias: str | None = RAW
     kids: tuple[str, ...] = ()
     try:
         if material.is_material(metadata):

@@ -117,8 +117,8 @@ class _Content:
         """What is there: pages of the file, or its new end."""
         wanted = max(0, min(count, self._start - offset))
         pages = bytes(self._file.read_at(wanted, offset)) if wanted else b""
-        if len(pages) < wanted:
-            return pages  # the file became shorter: pyarrow says that it ends early
+        if wanted == count or len(pages) < wanted:
+            return pages  # in the latter case the file became shorter: pyarrow says so
         begin = max(0, offset - self._start)
         return pages + self._end[begin : begin + count - wanted]
 
@@ -141,6 +141,14 @@ class _Reader(io.RawIOBase):
 
     def tell(self) -> int:
         return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """Without the two copies of the base class, which cost as much as decrypting."""
+        found = self._content.read(
+            self._position, self._content.size - self._position if size < 0 else size
+        )
+        self._position += len(found)
+        return found
 
     def readinto(self, buffer: Any) -> int:
         found = self._content.read(self._position, len(buffer))

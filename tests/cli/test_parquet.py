@@ -281,6 +281,8 @@ def test_folders_are_converted_under_their_names(cli: Cli, people: Path) -> None
     assert "encrypted anew 2 files" in anew.out
     assert (lake / "year=2024" / "part.parquet").read_bytes() != before
     cli("parquet", "verify", "-r", "lake", "--bind-path", "lake", "--key", "local:pii")
+    cli("parquet", "reencrypt", "-r", "lake", *bound, "--key", "local:pii")
+    cli("parquet", "verify", "-r", "lake", "--bind-path", "lake", "--key", "local:pii")
     cli("parquet", "decrypt", "-r", "lake", "--out", "back", "--jobs", "2", *BOTH)
     assert len(pq.read_table(cli.folder / "back" / "year=2025" / "part.parquet")) == 50
     # One that fails does not keep the others.

@@ -206,3 +206,45 @@ def test_a_file_without_row_groups_is_converted(tmp_path: Path, owner: KeyRing) 
         pass
     assert encrypt(plain, sealed, policy=POLICY, keys=owner).rows == 0
     assert access(sealed, owner).algorithm == "AES_GCM_V1"
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        POLICY,
+        envelope_parquet.ColumnPolicy("local:pii"),
+        envelope_parquet.ColumnPolicy("local:lake", {"local:pii": "name"}, plaintext_footer=True),
+        envelope_parquet.ColumnPolicy(
+            "local:lake", {"local:pii": "name", "local:lake": "tags"}, others="plain"
+        ),
+    ],
+    ids=["columns", "uniform", "plaintext footer", "plain rest"],
+)
+def test_without_a_policy_columns_stay_under_their_keys(
+    tmp_path: Path, owner: KeyRing, policy: envelope_parquet.ColumnPolicy
+) -> None:
+    path = tmp_path / "p.parquet"
+    envelope_parquet.write_table(TABLE, path, keys=owner, policy=policy)
+    before, old = access(path, owner), envelope_parquet.data_keys(path, owner)
+    reencrypt(path, keys=owner)
+    after, new = access(path, owner), envelope_parquet.data_keys(path, owner)
+    assert after == before
+    assert envelope_parquet.read_table(path, owner).equals(TABLE)
+    assert old.keys() == new.keys()
+    assert not {key.reveal() for key in old.values()} & {key.reveal() for key in new.values()}
+
+
+def test_names_of_keys_stay_where_a_table_gives_them(tmp_path: Path, owner: KeyRing) -> None:
+    path, table = (
+        tmp_path / "p.parquet",
+        envelope_parquet.KeyTable(owner, aliases={"secret": ["local:pii", "local:lake"]}),
+    )
+    policy = envelope_parquet.ColumnPolicy("local:lake", {"secret": "name"})
+    envelope_parquet.write_table(TABLE, path, keys=table, policy=policy)
+    before = access(path, table).column("name")
+    reencrypt(path, keys=table)
+    assert access(path, table).column("name") == before
+    assert before.key == "secret"
+    assert len(before.kids) == 2
+    with pytest.raises(errors.UntrustedKey):
+        reencrypt(path, keys=owner)

@@ -108,7 +108,7 @@ def decrypt(
 
 
 @examples(
-    "envelope parquet reencrypt people.parquet --footer local:lake --column name=local:pii",
+    "envelope parquet reencrypt people.parquet",
     "envelope parquet reencrypt -r lake --policy people --bind-path lake",
 )
 def reencrypt(
@@ -124,11 +124,17 @@ def reencrypt(
 ) -> int:
     """Write Parquet files anew under fresh data keys: what revokes somebody's access.
 
-    Rewrapping does not: who opened a file before may have kept its data keys. Without --out each
-    file takes its own place, once it is whole.
+    Rewrapping does not: who opened a file before may have kept its data keys. Columns stay under
+    their keys where no option says otherwise. Without --out each file takes its own place, once
+    it is whole.
     """
-    given = {"policy": policy.made(out), "keys": parquet.table(keys, out)}
-    given |= {**parquet.reading(context), **parquet.prefix(), **form.given()}
+    given: dict[str, Any] = {"policy": policy.made_or_kept(out)}
+    given |= {
+        "keys": parquet.table(keys, out),
+        **parquet.reading(context),
+        **parquet.prefix(),
+        **form.given(),
+    }
     job = _Job(out, "encrypted anew", paths, files, keys, context, pace, in_place=True)
     return job.run(verb_of("reencrypt"), given)
 

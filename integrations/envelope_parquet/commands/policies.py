@@ -73,6 +73,14 @@ class PolicyOptions:
         typer.Option("--plaintext-footer", help="Sign the footer, and leave it readable."),
     ] = False
 
+    def made_or_kept(self, out: Output) -> ColumnPolicy | None:
+        """The policy; ``None`` where no option says anything: files keep theirs.
+
+        Raises:
+            ConfigurationError: Both kinds.
+        """
+        return self.made(out) if self != PolicyOptions() else None
+
     def made(self, out: Output) -> ColumnPolicy:
         """The policy.
 
