@@ -18,7 +18,7 @@ from envelope.sinks import open_sink, publishing
 from envelope.sources import open_source
 from envelope_parquet.places import Location, Place
 
-__all__ = ["Store", "reader"]
+__all__ = ["Store", "parsed", "reader"]
 
 _PREFIX, _SUFFIX = "_KEY_MATERIAL_FOR_", ".json"
 _MAX_BYTES = 64 * 2**20
@@ -57,7 +57,7 @@ class Store:
                     raise LimitExceeded(_LONG, path=source.name)
                 buffer = bytearray(source.size)
                 source.read_into(0, memoryview(buffer))
-            self._texts = _parsed(bytes(buffer))
+            self._texts = parsed(bytes(buffer))
         return self._texts
 
     def write(self, texts: Mapping[str, str]) -> None:
@@ -86,7 +86,7 @@ def reader(place: Place | None) -> Callable[[], Mapping[str, str]]:
             with place.fs.open_input_file(_beside(place.path)) as file:
                 if file.size() > _MAX_BYTES:
                     raise LimitExceeded(_LONG, path=_beside(place.name))
-                store.append(_parsed(file.read()))
+                store.append(parsed(file.read()))
         return store[0]
 
     return read
@@ -97,7 +97,12 @@ def _beside(location: str) -> str:
     return f"{folder}{slash}{_PREFIX}{name}{_SUFFIX}"
 
 
-def _parsed(data: bytes) -> Mapping[str, str]:
+def parsed(data: bytes) -> Mapping[str, str]:
+    """The texts of a key material file by reference.
+
+    Raises:
+        Malformed: It is no such file.
+    """
     value = jose.loads(data, "the key material file")
     if not all(isinstance(text, str) for text in value.values()):
         raise Malformed("the key material file has something that is no text")

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from envelope import replacing
+from envelope import jose, replacing
 from envelope.errors import ConfigurationError, EnvelopeError, FileChanged
 from envelope.sinks import Sink, open_sink, publishing
 from envelope.sources import LocalSource, OnProgress, Source
 from envelope.urls import is_url, resolved
-from envelope_parquet import footer
+from envelope_parquet import external, footer
 from envelope_parquet.beside import drop_checksum
 from envelope_parquet.opened import Opened, Reading
 from envelope_parquet.places import Location
 
-__all__ = ["Target", "changed_in_store", "placed"]
+__all__ = ["Target", "changed_in_store", "merged_in_store", "placed"]
 
 _OUT = "Say where the result goes: target= (--out)."
 
@@ -119,11 +120,10 @@ def changed_in_store(
         FileChanged: Others wrote to it time and again.
         EnvelopeError: What ``work`` raised. The object is as it was.
     """
-    if target is not None or not isinstance(source, str) or not is_url(source):
+    found = None if target is not None else _object(source, reading.storage_options)
+    if found is None:
         return False
-    store, path = resolved(source, reading.storage_options)
-    if getattr(store, "behind", None) is not None or store.protocol == ("file", "local"):
-        return False
+    store, path = found
 
     def decide(stored: Source) -> _Decided:
         file = Opened(stored, reading, source)
@@ -141,6 +141,49 @@ def changed_in_store(
         error.path = error.path or source
         raise
     return True
+
+
+def merged_in_store(
+    beside: external.Store, texts: Mapping[str, str], options: Mapping[str, Any] | None
+) -> bool:
+    """Put texts into the key material file of an object; what else is in it by then stays.
+
+    Args:
+        beside: The file as it was read.
+        texts: Key material by reference.
+        options: Passed to fsspec for its URL.
+
+    Returns:
+        Whether this was done; see :func:`changed_in_store`.
+
+    Raises:
+        FileChanged: Others changed the same texts meanwhile, or the file time and again.
+    """
+    found = _object(beside.location, options)
+    if found is None:
+        return False
+    base, name = beside.read(), str(beside.location)
+
+    def decide(stored: Source) -> _Decided:
+        old = bytearray(stored.size or 0)
+        stored.read_into(0, memoryview(old))
+        now = external.parsed(bytes(old))
+        if any(now.get(reference) != base.get(reference) for reference in texts):
+            raise FileChanged("the key material was changed meanwhile", path=name)
+        return _Decided(replacing.Edit(0, bytes(old), jose.dumps({**now, **texts})))
+
+    replacing.in_store(_OUT)(*found, name, decide, None)
+    return True
+
+
+def _object(source: Location, options: Mapping[str, Any] | None) -> tuple[Any, str] | None:
+    """The store and path of what a store can change; ``None`` for all else."""
+    if not isinstance(source, str) or not is_url(source):
+        return None
+    store, path = resolved(source, options)
+    if getattr(store, "behind", None) is not None or store.protocol == ("file", "local"):
+        return None
+    return store, path
 
 
 @contextmanager

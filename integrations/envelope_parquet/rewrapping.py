@@ -25,7 +25,7 @@ from envelope_parquet.keychain import is_ours
 from envelope_parquet.material import Material
 from envelope_parquet.opened import Opened, Reading, opening
 from envelope_parquet.places import Location
-from envelope_parquet.placing import changed_in_store, placed
+from envelope_parquet.placing import changed_in_store, merged_in_store, placed
 
 __all__ = ["KeyChange", "RewrapResult", "rewrap"]
 
@@ -163,6 +163,8 @@ def _write_beside(done: _Rewrap, target: Location | None) -> None:
     file = done.file
     if file.chain.used_external and (done.changed or target is not None):
         options = file.reading.storage_options
+        if target is None and merged_in_store(file.external, done.texts, options):
+            return
         beside = file.external if target is None else external.Store(target, options)
         beside.write({**file.external.read(), **done.texts})
         drop_checksum(beside.location)

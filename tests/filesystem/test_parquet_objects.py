@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +21,7 @@ from envelope_parquet import ColumnPolicy, access, adopt, rewrap
 from tests.filesystem import faults
 from tests.filesystem.conftest import Store, make
 from tests.filesystem.test_rewrapping import KINDS, Keys, _interfering, keys, once, stored, url
+from tests.parquet.files import TheirKms, write_theirs
 
 __all__ = ["keys"]  # the fixture
 
@@ -177,3 +179,34 @@ def test_raw_keys_are_adopted_in_the_store(store: Store, keys: Keys, tmp_path: P
     )
     assert pages(stored(store, path)) == pages(local.read_bytes())
     assert read(store, path, keys.ring("local:lake")).equals(LARGE)
+
+
+def test_key_material_beside_an_object_is_replaced_under_a_condition(
+    store: Store, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local, path = tmp_path / "x.parquet", store.path("x.parquet")
+    write_theirs(SMALL, local, internal_key_material=False)
+    names = (local.name, f"_KEY_MATERIAL_FOR_{local.name}.json")
+    for name in names:
+        store.raw.pipe_file(store.path(name), (tmp_path / name).read_bytes())
+    given = {"keys": keys.ring(NAMES), "storage_options": store.options}
+    rewrap(url(store, path), {"lake": "local:lake"}, kms=TheirKms(), **given)
+    beside = store.path(names[1])
+    rekeyed = stored(store, beside)
+    # Somebody else changes another key of the file, right before ours is written: both stay.
+    theirs = [rekeyed]
+
+    def add() -> None:
+        theirs[0] = theirs[0].replace(b"{", b'{"extra":"{}",', 1)
+        store.raw.pipe_file(beside, theirs[0])
+
+    _interfering(monkeypatch, store, add)
+    rewrap(url(store, path), {"pii": "local:new"}, kms=TheirKms(), **given)
+    assert stored(store, path) == local.read_bytes()
+    assert json.loads(stored(store, beside))["extra"] == "{}"
+    assert read(store, path, keys.ring(NAMES)).equals(SMALL)
+    # The same key: the first one wins.
+    _interfering(monkeypatch, store, lambda: store.raw.pipe_file(beside, rekeyed))
+    with pytest.raises(FileChanged):
+        rewrap(url(store, path), {"local:new": "local:lake"}, **given)
+    assert stored(store, beside) == rekeyed
