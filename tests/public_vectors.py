@@ -1,7 +1,8 @@
-"""Where the public test vectors are that are not in the repository: FLOE's and Wycheproof's.
+"""Where the public test vectors are that are not in the repository: FLOE, Wycheproof, Parquet.
 
 ``ENVELOPE_VECTORS`` names the folder; it has ``floe/`` (known answers of
-Snowflake-Labs/floe-specification) and ``wycheproof/`` (C2SP/wycheproof, ``testvectors_v1``).
+Snowflake-Labs/floe-specification), ``wycheproof/`` (C2SP/wycheproof, ``testvectors_v1``), and
+``parquet-testing/`` (the encrypted files of apache/parquet-testing).
 """
 
 from __future__ import annotations

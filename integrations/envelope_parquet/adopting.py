@@ -19,7 +19,7 @@ from envelope.secret import Secret
 from envelope.sources import OnProgress
 from envelope_parquet import modules, wrapping
 from envelope_parquet.binding import context_for_writing
-from envelope_parquet.footer import Chunk
+from envelope_parquet.chunks import Chunk
 from envelope_parquet.keychain import RawKeys
 from envelope_parquet.material import Material
 from envelope_parquet.opened import Opened, Reading, opening

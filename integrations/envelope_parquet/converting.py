@@ -24,16 +24,10 @@ from envelope_parquet.opened import Reading
 from envelope_parquet.places import Front, Location
 from envelope_parquet.policy import ColumnPolicy
 from envelope_parquet.scanning import File, told_by, with_path
+from envelope_parquet.settings import settings_of
 from envelope_parquet.writing import ParquetWriter
 
 __all__ = ["Converted", "check_policy", "decrypt", "encrypt", "reencrypt"]
-
-_ENCODINGS = (
-    "DELTA_BINARY_PACKED",
-    "DELTA_LENGTH_BYTE_ARRAY",
-    "DELTA_BYTE_ARRAY",
-    "BYTE_STREAM_SPLIT",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +116,9 @@ def decrypt(
         sink = places.sink(target, None, options, overwrite=overwrite, durable=durable)
         with publishing(sink):
             plain = pa.PythonFile(Front(sink), mode="w")
-            with pq.ParquetWriter(plain, file.parquet.schema_arrow, **_settings(file)) as writer:
+            with pq.ParquetWriter(
+                plain, file.parquet.schema_arrow, **settings_of(file.parquet.metadata)
+            ) as writer:
                 result = _copied(file, target, writer, on_progress)
     return result
 
@@ -272,7 +268,7 @@ def _encrypted(
         root=reading.root,
         context=reading.context,
         **write,
-        **_settings(file),
+        **settings_of(file.parquet.metadata),
     ) as writer:
         return _copied(file, target, writer, on_progress)
 
@@ -294,43 +290,6 @@ def _copied(
         else f"<{type(target).__name__}>"
     )
     return Converted(file.name, name, done, file.parquet.num_row_groups)
-
-
-def _settings(file: _Source) -> dict[str, Any]:
-    """How the source was written, as arguments of pyarrow's writer."""
-    metadata = file.parquet.metadata
-    settings: dict[str, Any] = {"version": _version(metadata.format_version)}
-    if not metadata.num_row_groups:
-        return settings
-    group = metadata.row_group(0)
-    chunks = [group.column(i) for i in range(group.num_columns)]
-    dictionary = [c.path_in_schema for c in chunks if c.has_dictionary_page]
-    encodings = {
-        c.path_in_schema: encoding
-        for c in chunks
-        if not c.has_dictionary_page
-        for encoding in c.encodings
-        if encoding in _ENCODINGS
-    }
-    settings |= {
-        "compression": {c.path_in_schema: _codec(c.compression) for c in chunks},
-        "use_dictionary": dictionary or False,
-        "write_statistics": [c.path_in_schema for c in chunks if c.is_stats_set] or False,
-        "write_page_index": any(c.has_offset_index for c in chunks),
-        "use_deprecated_int96_timestamps": any(c.physical_type == "INT96" for c in chunks),
-        "sorting_columns": list(group.sorting_columns) or None,
-    }
-    if encodings:
-        settings["column_encoding"] = encodings
-    return settings
-
-
-def _version(found: str) -> str:
-    return found if found in ("1.0", "2.4", "2.6") else "2.6"
-
-
-def _codec(name: str) -> str:
-    return "NONE" if name == "UNCOMPRESSED" else name
 
 
 def _refuse_same(source: Location, target: Location) -> None:

@@ -1,166 +1,27 @@
 """The end of a Parquet file with keys: read, proven, changed, and sealed or signed again. Pure.
 
 Structures are those of "Parquet Modular Encryption" and ``parquet.thrift`` (apache/parquet-format).
-Only key metadata is ever changed. Everything else, fields of later versions of the format
-among it, stays byte for byte, and so do all offsets: the footer is the last part of a file.
+In files, only key metadata is ever changed. Everything else, fields of later versions of the format
+among it, stays byte for byte, and so do all offsets: the footer is the last part of a file. What
+pyarrow is shown in memory (``shown.py``) may be changed further.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 
-from envelope.errors import (
-    ConfigurationError,
-    ContextMismatch,
-    Malformed,
-    NotEncrypted,
-    Truncated,
-)
+from envelope.errors import Malformed, NotEncrypted, Truncated
 from envelope.secret import Secret
 from envelope_parquet import modules
-from envelope_parquet.compact import Kind as Type
+from envelope_parquet.chunks import ALGORITHMS, Chunk, algorithm_of, chunks_of
 from envelope_parquet.modules import Kind
 from envelope_parquet.thrift import Struct
 
-__all__ = ["Algorithm", "Chunk", "Footer", "read"]
+__all__ = ["Footer", "read"]
 
 _FIRST_READ = 64 * 1024
 _MAX_FOOTER = 256 * 2**20
 _PLAIN, _ENCRYPTED = b"PAR1", b"PARE"
-_NAMES = {1: "AES_GCM_V1", 2: "AES_GCM_CTR_V1"}
-_MAX_PATH = 64 * 1024
-_NO_PAGES = -1  # where pages would be: pyarrow says that this cannot be, where somebody reads on
-
-
-@dataclass(frozen=True, slots=True)
-class Algorithm:
-    """How a file is encrypted.
-
-    Args:
-        name: ``AES_GCM_V1`` or ``AES_GCM_CTR_V1``, whose pages are not authenticated.
-        prefix: The AAD prefix, where the file tells it.
-        unique: The random part of all AADs of the file.
-        needs_prefix: Readers have to give the AAD prefix.
-    """
-
-    name: str
-    prefix: bytes | None
-    unique: bytes
-    needs_prefix: bool
-
-    def aad(self, given: bytes | None = None) -> bytes:
-        """What all modules of the file are bound to.
-
-        Raises:
-            ConfigurationError: The prefix is not in the file, and none was given.
-            ContextMismatch: The file tells another one than was given.
-        """
-        if self.prefix is not None and given not in (None, self.prefix):
-            raise ContextMismatch("the file has another AAD prefix than the one expected")
-        if self.needs_prefix and given is None:
-            raise ConfigurationError(
-                "the file was written with an AAD prefix that it does not tell",
-                next_step="Give it as aad_prefix=.",
-            )
-        return (given or self.prefix or b"") + self.unique
-
-
-class Chunk:
-    """A column of one row group, as the footer describes it.
-
-    Args:
-        group, column: Its ordinals.
-        field: The ``ColumnChunk``.
-        file_aad: See :meth:`Algorithm.aad`.
-    """
-
-    __slots__ = ("_field", "column", "encrypted", "file_aad", "group", "key_metadata", "own_key")
-
-    def __init__(self, group: int, column: int, field: Struct, file_aad: bytes) -> None:
-        self.group = group
-        self.column = column
-        self.file_aad = file_aad
-        self._field = field
-        crypto = field.struct(8)
-        own = None if crypto is None else crypto.struct(2)
-        self.encrypted = crypto is not None
-        """It is not plain."""
-        self.own_key = own is not None
-        """It has a key that is not the footer's."""
-        self.key_metadata = None if own is None else own.binary(2)
-        """Of its own key. ``None``: there is none."""
-
-    @property
-    def sealed_metadata(self) -> bool:
-        """Its metadata is a module of its own."""
-        return 9 in self._field
-
-    @property
-    def path(self) -> str:
-        """The names from the root to the leaf, joined by dots."""
-        crypto = self._field.struct(8)
-        own = None if crypto is None else crypto.struct(2)
-        found = (own and own.binaries(1)) or ((meta := self._field.struct(3)) and meta.binaries(3))
-        if not found:
-            raise Malformed("the Parquet footer has a column without a path")
-        joined = b".".join(found)
-        if len(joined) > _MAX_PATH:
-            raise Malformed("the Parquet footer has a column with an absurdly long path")
-        try:
-            return joined.decode()
-        except UnicodeDecodeError:
-            raise Malformed("the Parquet footer has a column whose path is not UTF-8") from None
-
-    def place(self, number: int) -> int | None:
-        """An offset or length of the chunk's own fields: 4 to 7 are those of its indexes."""
-        return self._field.integer(number)
-
-    def metadata(self, key: Secret | None) -> Struct:
-        """The ``ColumnMetaData``, proven where it is encrypted by itself.
-
-        Args:
-            key: The column's, or the footer's where the column has none of its own. Plain
-                metadata needs none.
-
-        Raises:
-            Tampered: It was not sealed with this key for this place.
-            Malformed: There is none.
-        """
-        module = self._field.binary(9)
-        if module is None:
-            found = self._field.struct(3)
-            if found is None or self.own_key:
-                raise Malformed("the Parquet footer has a column without metadata")
-            return found
-        if key is None:
-            raise Malformed("the Parquet footer has encrypted metadata of a column without a key")
-        aad = modules.aad(self.file_aad, Kind.COLUMN_METADATA, self.group, self.column)
-        where = f"the metadata of column {self.path!r} in row group {self.group}"
-        return Struct(modules.opened(key, module, aad, where))
-
-    def veil(self, kind: int, rows: int) -> None:
-        """Make it a plain column without pages and statistics: nothing of it is to be read."""
-        path = self.path.split(".")
-        for number in (4, 5, 6, 7, 8, 9):  # its indexes, its keys, its sealed metadata
-            self._field.remove(number)
-        metadata = Struct()
-        metadata.put_integer(1, kind)
-        metadata.put_integers(2, [0])
-        metadata.put_binaries(3, [name.encode() for name in path])
-        metadata.put_integer(4, 0)
-        for number, value in ((5, rows), (6, 0), (7, _NO_PAGES), (9, _NO_PAGES)):
-            metadata.put_integer(number, value, Type.I64)
-        self._field.put(3, metadata)
-
-    def _put(self, key_metadata: bytes) -> None:
-        crypto = self._field.struct(8)
-        own = None if crypto is None else crypto.struct(2)
-        if crypto is None or own is None:
-            raise Malformed("the column has no key of its own")
-        own.put(2, key_metadata)
-        crypto.put(2, own)
-        self._field.put(8, crypto)
 
 
 class Footer:
@@ -179,7 +40,7 @@ class Footer:
             if plaintext:
                 raise NotEncrypted("the Parquet file is not encrypted")
             raise Malformed("the Parquet file names no encryption algorithm")
-        self.algorithm = _algorithm(algorithm)
+        self.algorithm = algorithm_of(algorithm)
         self.key_metadata = head.binary(9 if plaintext else 2)
         """Of the footer's key. ``None``: there is none."""
         if plaintext and len(content) != head.end + modules.SIGNATURE:
@@ -229,13 +90,13 @@ class Footer:
             Malformed: A row group or column lacks what it needs.
         """
         for index, group in enumerate(self._groups()):
-            yield from _chunks(index, group, self._aad)[0]
+            yield from chunks_of(index, group, self._aad)[0]
 
     @property
     def columns(self) -> list[Chunk]:
         """The chunks of the first row group, which stand for the columns of the file."""
         for index, group in enumerate(self._groups()):
-            return _chunks(index, group, self._aad)[0]
+            return chunks_of(index, group, self._aad)[0]
         return []
 
     @property
@@ -274,12 +135,12 @@ class Footer:
         """
         count, groups = 0, self._groups()
         for index, group in enumerate(groups):
-            chunks, fields = _chunks(index, group, self._aad)
+            chunks, fields = chunks_of(index, group, self._aad)
             before = count
             for chunk in chunks:
                 value = new(chunk)
                 if value is not None and value != chunk.key_metadata:
-                    chunk._put(value)
+                    chunk.put_key_metadata(value)
                     count += 1
             if count > before:
                 group.put(1, fields)
@@ -294,7 +155,7 @@ class Footer:
         leaves = [each for each in elements[1:] if each.integer(5) is None]
         groups = self._groups()
         for index, group in enumerate(groups):
-            chunks, fields = _chunks(index, group, self._aad)
+            chunks, fields = chunks_of(index, group, self._aad)
             if len(chunks) != len(leaves):
                 raise Malformed("the Parquet footer has a row group of other columns than it has")
             for chunk, leaf in zip(chunks, leaves, strict=True):
@@ -314,7 +175,7 @@ class Footer:
         if not self.algorithm.needs_prefix:
             return
         field = 8 if self.plaintext else 1
-        for number in _NAMES:
+        for number in ALGORITHMS:
             union = self._head.struct(field)
             found = None if union is None else union.struct(number)
             if union is not None and found is not None:
@@ -371,21 +232,3 @@ def read(size: int, read_at: Callable[[int, int], bytes]) -> Footer:
     if length + 8 > len(tail):
         tail = read_at(size - 8 - length, length + 8)
     return Footer(tail[len(tail) - 8 - length : -8], size - 8 - length, magic == _PLAIN)
-
-
-def _algorithm(union: Struct) -> Algorithm:
-    for number, name in _NAMES.items():
-        found = union.struct(number)
-        if found is not None:
-            unique = found.binary(2) or b""
-            return Algorithm(name, found.binary(1), unique, bool(found.truth(3)))
-    raise Malformed("the Parquet footer names no known encryption algorithm")
-
-
-def _chunks(index: int, group: Struct, file_aad: bytes) -> tuple[list[Chunk], list[Struct]]:
-    ordinal = group.integer(7)
-    fields = group.structs(1)
-    if fields is None:
-        raise Malformed("the Parquet footer has a row group without columns")
-    number = index if ordinal is None else ordinal
-    return [Chunk(number, i, field, file_aad) for i, field in enumerate(fields)], fields

@@ -9,7 +9,7 @@ from typing import Any
 from envelope.errors import EnvelopeError
 from envelope.jose import b64u_encode
 from envelope_parquet import material, vaultkeys, wrapping
-from envelope_parquet.footer import Chunk
+from envelope_parquet.chunks import Chunk
 from envelope_parquet.keychain import is_ours
 from envelope_parquet.material import Material
 from envelope_parquet.opened import Opened, Reading, opening

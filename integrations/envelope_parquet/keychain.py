@@ -22,7 +22,8 @@ from envelope.secret import Secret
 from envelope_parquet import kms as kms_clients
 from envelope_parquet import material, modules
 from envelope_parquet.binding import Binding
-from envelope_parquet.footer import Chunk, Footer
+from envelope_parquet.chunks import Chunk
+from envelope_parquet.footer import Footer
 from envelope_parquet.keytable import KeyTable
 from envelope_parquet.material import Material
 

@@ -10,7 +10,8 @@ from typing import Any
 from envelope.errors import EnvelopeError, NotEncrypted
 from envelope.secret import Secret
 from envelope_parquet import external, footer, material, places, wrapping
-from envelope_parquet.footer import Chunk, Footer
+from envelope_parquet.chunks import Chunk
+from envelope_parquet.footer import Footer
 from envelope_parquet.keychain import Keychain, KmsClient, RawKeys, is_ours
 from envelope_parquet.keytable import Keys
 from envelope_parquet.opened import Reading

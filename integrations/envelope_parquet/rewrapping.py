@@ -20,7 +20,7 @@ from envelope.sources import OnProgress
 from envelope_parquet import external, material, vaultkeys, wrapping
 from envelope_parquet.beside import drop_checksum
 from envelope_parquet.binding import context_for_writing
-from envelope_parquet.footer import Chunk
+from envelope_parquet.chunks import Chunk
 from envelope_parquet.keychain import is_ours
 from envelope_parquet.material import Material
 from envelope_parquet.opened import Opened, Reading, opening

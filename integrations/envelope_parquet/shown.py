@@ -20,7 +20,8 @@ from fsspec.spec import AbstractFileSystem
 
 from envelope.errors import EnvelopeError, KeyNotFound
 from envelope.secret import Secret
-from envelope_parquet.footer import Chunk, Footer
+from envelope_parquet.chunks import Chunk
+from envelope_parquet.footer import Footer
 from envelope_parquet.keychain import Keychain
 from envelope_parquet.material import Material
 

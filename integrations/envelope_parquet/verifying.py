@@ -18,7 +18,7 @@ from envelope.errors import (
 from envelope.secret import Secret
 from envelope.sources import OnProgress
 from envelope_parquet import modules
-from envelope_parquet.footer import Chunk
+from envelope_parquet.chunks import Chunk
 from envelope_parquet.modules import Kind
 from envelope_parquet.opened import Opened, Reading, opening
 from envelope_parquet.places import Location

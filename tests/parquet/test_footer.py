@@ -21,7 +21,8 @@ from envelope.errors import (
 )
 from envelope.secret import Secret
 from envelope_parquet import footer
-from envelope_parquet.footer import Chunk, Footer
+from envelope_parquet.chunks import Chunk
+from envelope_parquet.footer import Footer
 from tests.parquet.files import (
     FOOTER_KEY,
     published,
