@@ -8,7 +8,9 @@ keys that were opened here, and with the AAD prefix told. Nothing is written.
 
 from __future__ import annotations
 
+import atexit
 import io
+import time
 import weakref
 from collections.abc import Collection
 from typing import Any
@@ -128,6 +130,7 @@ class _Reader(io.RawIOBase):
     def __init__(self, content: _Content) -> None:
         self._content = content
         self._position = 0
+        _READERS.add(self)
 
     def readable(self) -> bool:
         return True
@@ -156,6 +159,24 @@ class _Reader(io.RawIOBase):
         buffer[: len(found)] = found
         self._position += len(found)
         return len(found)
+
+
+_READERS: weakref.WeakSet[_Reader] = weakref.WeakSet()
+_PATIENCE = 2.0  # seconds for threads of Arrow to let go of files, while the process ends
+
+
+def _let_go() -> None:
+    """Wait until Arrow's threads hold no reader any more.
+
+    They free a file shortly after a scan, for which they need the interpreter. Where that is
+    ending already, Python ends the thread and C++ the process, with SIGABRT (docs/upstream.md).
+    """
+    until = time.monotonic() + _PATIENCE
+    while len(_READERS) and time.monotonic() < until:
+        time.sleep(0.001)
+
+
+atexit.register(_let_go)
 
 
 class _One(AbstractFileSystem):  # type: ignore[misc]  # fsspec is not typed
