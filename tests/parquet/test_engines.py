@@ -109,7 +109,7 @@ try:
     people.add_files(["file://" + os.path.abspath("a.parquet")])
 except OSError as error:
     assert "no decryption found" in str(error)
-    sys.exit(3)
+    os._exit(3)
 """
 
 

@@ -134,7 +134,7 @@ for key in ("lake", "pii") if clear else ("lake",):
 def test_with_us_no_look_at_a_fragment_ends_the_process_or_finds_values(
     tmp_path: Path, footer: str
 ) -> None:
-    assert run(LOOKS, tmp_path, 60, footer)[0] == 0
+    assert run(LOOKS, tmp_path, 60, footer, to_the_end=True)[0] == 0
 
 
 def test_by_itself_it_reads_a_plain_file_that_took_the_place_of_an_encrypted_one(
@@ -144,7 +144,7 @@ def test_by_itself_it_reads_a_plain_file_that_took_the_place_of_an_encrypted_one
         pq.write_table(TABLE, "a.parquet")
         assert pq.read_table("a.parquet", decryption_properties=reading()).equals(TABLE)
     """
-    assert run(script, tmp_path)[0] == 0
+    assert run(script, tmp_path, to_the_end=True)[0] == 0
 
 
 def test_with_us_a_plain_file_is_refused(tmp_path: Path, owner: KeyRing) -> None:
