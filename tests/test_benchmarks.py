@@ -23,6 +23,8 @@ from benchmarks.rounds import Contestant, interleave
 from benchmarks.scene import Scene
 from benchmarks.values import primitives_of
 
+pytestmark = pytest.mark.slow
+
 TABLE = Table(
     "sample",
     "A sample",

@@ -30,6 +30,8 @@ from tests.azure.chaos_worker import content
 from tests.azure.conftest import Azure
 from tests.headers import edited, written
 
+pytestmark = pytest.mark.slow
+
 FILES = int(os.environ.get("ENVELOPE_CHAOS_FILES", "400"))
 SEED = int(os.environ.get("ENVELOPE_CHAOS_SEED", "20260101"))
 PROCESSES, THREADS = 2, 8
@@ -168,7 +170,6 @@ def recovered(calls: list[Any], outages: list[float]) -> list[float]:
     return [first for first in firsts if first is not None]
 
 
-@pytest.mark.slow
 def test_whatever_a_vault_does_what_was_reported_written_opens_and_nothing_storms(
     azure: Azure, tmp_path: Path
 ) -> None:

@@ -31,6 +31,8 @@ from envelope_azure.driver import AZURE, SECRET, AzureKeys
 from envelope_azure.keys import HSM_ALGS
 from tests.azure.conftest import Azure
 
+pytestmark = pytest.mark.slow
+
 AAD = bytes(32)
 
 

@@ -30,6 +30,8 @@ from envelope_azure import problems
 from envelope_azure.driver import AZURE
 from tests.azure.conftest import Azure
 
+pytestmark = pytest.mark.slow
+
 AAD = bytes(32)
 SECRET = Secret(b"canary-kek-canary-kek-canary-kek")
 

@@ -19,6 +19,8 @@ import envelope
 from tests.filesystem import faults
 from tests.filesystem.conftest import Store, make
 
+pytestmark = pytest.mark.slow
+
 DATA = os.urandom(1_000_000) * 12
 
 
@@ -195,7 +197,6 @@ def test_a_write_publishes_the_whole_file_or_nothing(
         assert not failed, "once is tried again"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["drop", "500", "lose", "short"])
 @pytest.mark.parametrize("size", [100_000, 12_000_000], ids=["small", "large"])
 @pytest.mark.parametrize("times", [1, 10**9], ids=["once", "always"])
@@ -231,7 +232,6 @@ def test_a_rewrap_leaves_the_old_or_the_new_header_before_the_whole_body(
         assert left <= (kind in ("lose", "short")) * 2
 
 
-@pytest.mark.slow
 @settings(
     max_examples=15,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

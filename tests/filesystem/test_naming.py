@@ -27,6 +27,8 @@ from tests.filesystem.conftest import Store
 from tests.filesystem.test_abstract_suites import _Fixtures
 from tests.filesystem.test_mounts import configure, section
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["configure"]  # a fixture
 
 FILES = {
@@ -624,16 +626,13 @@ class _Encrypted(_Fixtures):
         return store.filesystem(names="encrypt", root=store.root)
 
 
-@pytest.mark.slow
 class TestCopyOfEncryptedNames(_Encrypted, AbstractCopyTests):  # type: ignore[misc]
     pass
 
 
-@pytest.mark.slow
 class TestGetOfEncryptedNames(_Encrypted, AbstractGetTests):  # type: ignore[misc]
     pass
 
 
-@pytest.mark.slow
 class TestPutOfEncryptedNames(_Encrypted, AbstractPutTests):  # type: ignore[misc]
     pass

@@ -23,6 +23,8 @@ from tests.filesystem.conftest import Store, make
 from tests.filesystem.test_rewrapping import KINDS, Keys, _interfering, keys, once, stored, url
 from tests.parquet.files import TheirKms, write_theirs
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["keys"]  # the fixture
 
 NAMES = ["local:lake", "local:new"]

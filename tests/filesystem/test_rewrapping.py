@@ -22,6 +22,8 @@ from envelope_fsspec import blobs, rewrapping, s3objects, uploads
 from tests.filesystem import faults
 from tests.filesystem.conftest import Store, make
 
+pytestmark = pytest.mark.slow
+
 LARGE = os.urandom(1_000_000) * 30
 SMALL = LARGE[:100_000]
 KINDS = ("memory", "s3", "seaweed", "azure", "sftp")

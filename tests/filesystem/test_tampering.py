@@ -14,6 +14,8 @@ import pytest
 from envelope.errors import EnvelopeError, NotEncrypted
 from tests.filesystem.conftest import Store
 
+pytestmark = pytest.mark.slow
+
 pa = pytest.importorskip("pyarrow")
 pd = pytest.importorskip("pandas")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -190,7 +192,6 @@ def files(store: Store) -> tuple[bytes, bytes, bytes]:
     return found  # type: ignore[return-value]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_file_gives_right_bytes_or_a_typed_error(
     change: str, store: Store, files: tuple[bytes, bytes, bytes], tmp_path: Path
