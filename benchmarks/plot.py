@@ -11,6 +11,7 @@ __all__ = ["as_svg"]
 
 _LEFT, _WIDTH, _RIGHT = 430, 420, 90
 _BAR, _STEP, _TOP = 14, 24, 52
+_NUMBER = 42  # how wide one is
 _COLOURS = {True: "#2a7f62", False: "#b3372f", None: "#6b7a90"}
 _STYLE = (
     "text{font:12px sans-serif;fill:#222}.s{fill:#666;font-size:11px}"
@@ -63,21 +64,25 @@ def _bar(row: Row, y: int, scale: _Scale) -> list[str]:
     label = f"{row.what} ÷ {row.of}" if row.of else row.what
     middle = y + _BAR / 2
     low, high = scale(min(row.values)), scale(max(row.values))
+    end = max(high, scale(row.median))
+    mark = None if row.target is None else scale(row.target)
+    if mark is not None and end < mark < end + _NUMBER:
+        end = mark  # else it would stand in the number
     parts = [
         f'<text x="{_LEFT - 8}" y="{y + 11}" text-anchor="end">{escape(_short(label))}</text>',
         f'<rect x="{_LEFT}" y="{y}" width="{scale(row.median):.1f}" height="{_BAR}" '
         f'fill="{_COLOURS[row.reached]}"/>',
         _line(_LEFT + low, middle, _LEFT + high, middle, "#999", 2),
-        _text(_LEFT + max(high, scale(row.median)) + 6, y + 11, f"{row.median:.3g}"),
+        _text(_LEFT + end + 6, y + 11, f"{row.median:.3g}"),
     ]
-    if row.target is not None:
-        x = _LEFT + scale(row.target)
+    if mark is not None:
+        x = _LEFT + mark
         parts.append(_line(x, y - 3, x, y + _BAR + 3, "#d08a00", 2))
     return parts
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= 68 else f"{label[:67]}…"
+    return label if len(label) <= 62 else f"{label[:61]}…"
 
 
 def _text(x: float, y: float, text: str, style: str = "") -> str:
