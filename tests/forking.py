@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import logging
 import os
 import signal
 import traceback
@@ -21,6 +22,9 @@ def holds_in_child(check: Callable[[], bool]) -> bool:
         # What other tests left is not the child's to collect: a connection of DuckDB, whose threads
         # are not here, ends the process.
         gc.freeze()
+        # pytest keeps what is logged. A thread that was logging at the fork, as fsspec does at each
+        # open, holds a lock of its handler for ever here.
+        logging.disable()
         try:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             # A hang becomes a failure that shows where.

@@ -171,7 +171,7 @@ def test_nothing_that_is_returned_logged_or_printed_shows_a_key(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     for name in list(logging.root.manager.loggerDict):
-        logging.getLogger(name).setLevel(logging.DEBUG)
+        caplog.set_level(logging.DEBUG, name)  # until the test ends
     heard: list[str] = []
     unsubscribe = events.subscribe(
         lambda event: heard.append(repr(event) + json.dumps(events.to_json(event)))
