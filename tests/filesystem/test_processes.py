@@ -29,8 +29,8 @@ CLASSES = [
 
 @pytest.fixture(autouse=True)
 def _no_instances_of_others() -> None:
-    """None that tests before have left: in a forked child, fsspec drops them, and s3fs then waits
-    for ever for its loop to close their connections, whose thread is not in the child."""
+    """None that tests before have left: in a forked child, fsspec drops them, and s3fs then asks
+    its loop, whose thread is not in the child, to close their connections."""
     for name in ("s3", "abfs", "envelope"):
         fsspec.get_filesystem_class(name).clear_instance_cache()
     gc.collect()
